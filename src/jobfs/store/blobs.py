@@ -1,0 +1,173 @@
+"""Contents as local files: ``blobs/XX/NNNN``, one file a content, named by number.
+
+A blob is written by one owner (a download, or the one file node that names it) and is *pinned* while something reads
+it that must not see it change: an upload, a hash, a copy. Writers copy a pinned blob first.
+
+**Invariant: a blob file that no row names is garbage and is removed at the next start; a row never names a blob file
+that was not there before the row was committed.**
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jobfs.errors import StateFull
+from jobfs.model import BlobId
+
+_CHUNK = 1 << 20
+_FAN_OUT = 256
+
+
+class Blobs:
+    """The blob files of one store.
+
+    :param root: the directory; made where it is missing.
+    :raises StateFull: from every method that writes, where the disk is full.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._pins: Counter[BlobId] = Counter()
+        self._condemned: set[BlobId] = set()
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for part in range(_FAN_OUT):
+            (root / f"{part:02x}").mkdir(exist_ok=True, mode=0o700)
+        self._next = max((number for number, _ in self._files()), default=0) + 1
+
+    def _files(self) -> Iterator[tuple[int, Path]]:
+        for part in range(_FAN_OUT):
+            with os.scandir(self._root / f"{part:02x}") as found:
+                for file in found:
+                    if file.name.isdecimal():
+                        yield int(file.name), Path(file.path)
+
+    def path(self, blob: BlobId) -> Path:
+        """Return where a blob's bytes are."""
+        return self._root / f"{blob % _FAN_OUT:02x}" / str(blob)
+
+    def allocate(self) -> BlobId:
+        """Return a number that no blob has had since the store was opened. Makes no file."""
+        blob = BlobId(self._next)
+        self._next += 1
+        return blob
+
+    def open(self, blob: BlobId, *, create: bool = False) -> int:
+        """Open a blob for reading and writing and return the descriptor."""
+        flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        with full_disk():
+            return os.open(self.path(blob), flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
+
+    def size(self, blob: BlobId) -> int:
+        """Return a blob's length in bytes; ``FileNotFoundError`` where it is gone."""
+        return self.path(blob).stat().st_size
+
+    def has(self, blob: BlobId) -> bool:
+        """Tell whether the bytes are there."""
+        return self.path(blob).exists()
+
+    def copy(self, blob: BlobId) -> BlobId:
+        """Copy a blob and return the copy's number. Blocks for the length of the copy; holes stay holes."""
+        target = self.allocate()
+        with full_disk(), self.path(blob).open("rb") as source, self.path(target).open("xb") as sink:
+            _copy_sparse(source.fileno(), sink.fileno())
+        return target
+
+    def import_file(self, source: Path) -> tuple[BlobId, str, int]:
+        """Copy an outside file into a new blob; return its number, SHA-256 and size in bytes. Blocks."""
+        target = self.allocate()
+        digest = hashlib.sha256()
+        size = 0
+        with full_disk(), source.open("rb") as reader, self.path(target).open("xb") as sink:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+                sink.write(chunk)
+                size += len(chunk)
+        return target, digest.hexdigest(), size
+
+    def sha256(self, blob: BlobId) -> str:
+        """Return the SHA-256 of a blob, lower-case hex. Blocks; run it in a thread for large blobs."""
+        with self.path(blob).open("rb") as reader:
+            return hashlib.file_digest(reader, "sha256").hexdigest()
+
+    @contextmanager
+    def pinned(self, blob: BlobId) -> Iterator[Path]:
+        """Keep a blob as it is while the block runs: writers copy it, removals wait."""
+        self._pins[blob] += 1
+        try:
+            yield self.path(blob)
+        finally:
+            self._pins[blob] -= 1
+            if not self._pins[blob]:
+                del self._pins[blob]
+                if blob in self._condemned:
+                    self._condemned.discard(blob)
+                    self.path(blob).unlink(missing_ok=True)
+
+    def is_pinned(self, blob: BlobId) -> bool:
+        """Tell whether somebody reads this blob as it is."""
+        return blob in self._pins
+
+    def remove(self, blob: BlobId) -> None:
+        """Remove a blob's file, after the last pin. Descriptors that are open on it keep working."""
+        if self.is_pinned(blob):
+            self._condemned.add(blob)
+        else:
+            self.path(blob).unlink(missing_ok=True)
+
+    def sweep(self, named: Collection[BlobId]) -> int:
+        """Remove every blob file that no row names; return how many. Only at start, before anything is opened."""
+        removed = 0
+        for number, file in list(self._files()):
+            if BlobId(number) not in named:
+                file.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def total_bytes(self) -> int:
+        """Return the bytes that all blobs occupy. Blocks for a walk over the directory."""
+        return sum(file.stat().st_size for _, file in self._files())
+
+
+def _copy_sparse(source: int, sink: int) -> None:
+    size = os.fstat(source).st_size
+    os.ftruncate(sink, size)
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(source, at, os.SEEK_DATA) if hasattr(os, "SEEK_DATA") else at
+            end = os.lseek(source, start, os.SEEK_HOLE) if hasattr(os, "SEEK_HOLE") else size
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        os.lseek(source, start, os.SEEK_SET)
+        os.lseek(sink, start, os.SEEK_SET)
+        left = end - start
+        while left > 0:
+            chunk = os.read(source, min(left, _CHUNK))
+            if not chunk:
+                return
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(sink, view) :]
+            left -= len(chunk)
+        at = end
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Turn "no space left" of the operating system into ``StateFull``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StateFull(
+                "no space left for the local store", "free some disk space; nothing that was saved is lost"
+            ) from error
+        raise

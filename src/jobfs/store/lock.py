@@ -1,0 +1,54 @@
+"""One process a store: a lock on a file in the directory, released by the system when the process dies.
+
+``fcntl`` on POSIX, ``msvcrt`` on Windows: both imported where they exist, so that folder mode runs everywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from jobfs.errors import StateLocked
+
+
+class DirectoryLock:
+    """A held lock. Made by ``DirectoryLock.take``."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, directory: Path) -> DirectoryLock:
+        """Lock the directory for this process; never waits.
+
+        :raises StateLocked: another process has it; the message names the process.
+        """
+        path = directory / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            _lock(descriptor)
+        except OSError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() if sys.platform != "win32" else ""
+            os.close(descriptor)
+            raise StateLocked(
+                f"this workspace is already mounted or synchronised here{f' by process {holder}' if holder else ''}",
+                "see 'jobfs status', and end that one first ('jobfs umount DIR')",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Give the lock up."""
+        os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        msvcrt = importlib.import_module("msvcrt")
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl = importlib.import_module("fcntl")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,91 @@
+"""The SQLite schema of a workspace's state, in one place, with its migrations.
+
+Invariants, which ``state.State.check`` verifies:
+
+- I1 every node's parent is in the same tree and is a directory; the root is node 1 and its own parent.
+- I2 no two nodes of a tree share a place (parent, name); extra names (table ``link``) share none with them either.
+- I3 a blob is named by at most one node or history row; a dirty file without a blob is empty, or real (``inode``).
+- I4 no node number is ever used twice: ``meta.next_node`` is above every number in use.
+- I5 a base record of an item names the item; two records never name the same one.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+"""Raised with every change of the schema; ``MIGRATIONS[n]`` leads from n to n + 1."""
+
+SCHEMA = """
+CREATE TABLE meta (              -- settings and counters of this store
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE local (             -- what the user sees
+    id INTEGER PRIMARY KEY,      -- node number, also the inode number
+    parent INTEGER NOT NULL,
+    name TEXT NOT NULL,          -- undecodable bytes as surrogate escapes
+    kind TEXT NOT NULL,          -- model.Kind
+    permission TEXT NOT NULL,    -- model.Permission
+    mode INTEGER NOT NULL,       -- permission bits
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    size INTEGER,                -- bytes; NULL unless a file; of a dirty file the blob's own size decides
+    sha256 TEXT,                 -- where the bytes were seen since their last change
+    rev_item TEXT,               -- the revision that holds these bytes; NULL while dirty
+    rev_updated_at TEXT,
+    rev_size INTEGER,
+    rev_key TEXT,
+    blob INTEGER,                -- local bytes (blobs/), NULL where there are none
+    target TEXT NOT NULL,        -- of a symlink
+    local_only INTEGER NOT NULL, -- matched by the ignore rules
+    inode INTEGER NOT NULL       -- folder mode: the real inode when last scanned
+);
+
+CREATE TABLE link (              -- further names of a local-only file (hard links)
+    parent INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    node INTEGER NOT NULL,
+    PRIMARY KEY (parent, name)
+) WITHOUT ROWID;
+
+CREATE TABLE base (              -- what the server last acknowledged
+    id INTEGER PRIMARY KEY,
+    parent INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    permission TEXT NOT NULL,
+    item TEXT,                   -- NULL for an implicit directory
+    shared INTEGER NOT NULL,     -- lifecycle application
+    size INTEGER,                -- NULL unless a file
+    sha256 TEXT,
+    updated_at TEXT,
+    key TEXT
+);
+
+CREATE TABLE aside (             -- hidden items of replaces under way (contract, protocol R)
+    token TEXT PRIMARY KEY,      -- the eight letters in their names
+    node INTEGER NOT NULL,
+    path TEXT NOT NULL,          -- the real path that is being replaced
+    old_item TEXT,               -- the item that base names, moved to the .old name
+    old_updated_at TEXT,
+    old_size INTEGER,
+    old_key TEXT
+) WITHOUT ROWID;
+
+CREATE TABLE refusal (           -- final answers of the server about a node, until the node changes
+    node INTEGER PRIMARY KEY,
+    trouble TEXT NOT NULL,       -- model.Trouble
+    detail TEXT NOT NULL
+);
+
+CREATE TABLE history (           -- bytes that lost: replaced, deleted or conflicting versions
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,
+    blob INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at_ns INTEGER NOT NULL
+);
+"""
+
+MIGRATIONS: dict[int, str] = {}

@@ -1,0 +1,503 @@
+"""The durable state of one workspace: base and local trees in SQLite, mirrored in memory.
+
+Every change is made inside ``with state.transaction():`` and is in SQLite before the block ends; when the block raises,
+SQLite and memory are as before. A commit survives the death of the process at once; ``transaction(durable=True)`` also
+survives a power cut (it waits for the disk).
+
+There is no queue of operations: what has to be pushed is derived by comparing local with base, after a restart as well.
+One process at a time: ``State.open`` takes a lock on the directory. All calls from the loop's thread; nothing awaits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobfs.errors import StateCorrupt, StateFull, StateLocked
+from jobfs.model import (
+    ROOT,
+    BlobId,
+    Content,
+    Entry,
+    ItemId,
+    Kind,
+    LocalNode,
+    NodeId,
+    Permission,
+    Revision,
+    Trouble,
+)
+from jobfs.store.blobs import Blobs
+from jobfs.store.lock import DirectoryLock
+from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
+from jobfs.store.trees import SyncedView, Tree
+
+_ID_BLOCK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """One replace under way: the hidden items that carry ``token`` in their names belong to it."""
+
+    token: str
+    node: NodeId
+    path: str
+    old: Revision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The server's final answer about a node."""
+
+    trouble: Trouble
+    detail: str
+
+
+class State:
+    """The trees, settings and journals of one workspace. Made by ``State.open``."""
+
+    def __init__(self, directory: Path, database: sqlite3.Connection, lock: DirectoryLock) -> None:
+        self.directory = directory
+        self.blobs = Blobs(directory / "blobs")
+        self.local: Tree[LocalNode] = Tree(is_exclusive=True)
+        self.base: Tree[Entry] = Tree()
+        self.synced = SyncedView(self.local)
+        self.links: dict[NodeId, dict[str, NodeId]] = {}
+        self.other_names: dict[NodeId, set[tuple[NodeId, str]]] = {}
+        self._database = database
+        self._lock = lock
+        self._undo: list[Callable[[], object]] = []
+        self._after: list[Callable[[], object]] = []
+        self._shown: set[NodeId] = set()
+        self._depth = 0
+        self._next_node = 2
+        self._reserved = 0
+
+    @classmethod
+    def open(cls, directory: Path) -> State:
+        """Open or create the state in a directory and load it.
+
+        :raises StateLocked: another process has it open.
+        :raises StateCorrupt: it is no jobfs state, damaged, or of a newer version.
+        :raises StateFull: the disk is full.
+        """
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = DirectoryLock.take(directory)
+        try:
+            database = _connect(directory / "state.db")
+            state = cls(directory, database, lock)
+            with _database_errors(directory):
+                state._prepare()
+                state._load()
+        except BaseException:
+            lock.release()
+            raise
+        return state
+
+    def close(self) -> None:
+        """Close the database and give up the lock. Nothing is lost: every transaction is already there."""
+        with contextlib.suppress(StateFull), self.transaction():  # times of directories are no loss on a full disk
+            for shown in [self.local.get(node) for node in self._shown]:
+                if shown is not None:
+                    self.put_local(shown)
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.close()
+        self._lock.release()
+
+    # -- transactions
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """Group changes. Nested blocks join the outermost.
+
+        :param durable: wait until the disk has it.
+        """
+        if self._depth:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
+        self._depth = 1
+        try:
+            with _database_errors(self.directory):
+                if durable:
+                    self._database.execute("PRAGMA synchronous = FULL")
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self._database.execute("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+                finally:
+                    if durable:
+                        self._database.execute("PRAGMA synchronous = NORMAL")
+        finally:
+            self._depth = 0
+            self._undo.clear()
+            after, self._after = self._after, []
+        for action in after:
+            action()
+
+    def after_commit(self, action: Callable[[], object]) -> None:
+        """Run something once the transaction under way is in the store, such as removing a blob; never if it fails."""
+        self._after.append(action)
+
+    def _roll_back(self) -> None:
+        for undo in reversed(self._undo):
+            undo()
+        self._after.clear()
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
+        if not self._depth:
+            raise AssertionError("a change outside of a transaction")
+        self._database.execute(statement, values)
+
+    # -- numbers
+
+    def allocate(self) -> NodeId:
+        """Return a node number that was never used in this store (invariant I4)."""
+        if self._next_node >= self._reserved:
+            self._reserved = self._next_node + _ID_BLOCK
+            with _database_errors(self.directory):
+                self._database.execute(
+                    "INSERT INTO meta VALUES ('next_node', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                    (str(self._reserved),),
+                )
+        node = NodeId(self._next_node)
+        self._next_node += 1
+        return node
+
+    # -- the local tree
+
+    def put_local(self, node: LocalNode) -> None:
+        """Set a node of the local tree."""
+        self._execute(_PUT_LOCAL, _local_row(node))
+        self._shown.discard(node.id)
+        before = self.local.put(node)
+        self._undo.append(lambda: self.local.put(before) if before is not None else self.local.drop(node.id))
+
+    def drop_local(self, node: NodeId) -> None:
+        """Remove a node from the local tree. Its blob stays until the caller removes it."""
+        self._execute("DELETE FROM local WHERE id = ?", (node,))
+        before = self.local.drop(node)
+        if before is not None:
+            self._undo.append(lambda: self.local.put(before))
+
+    def show_local(self, node: LocalNode) -> None:
+        """Set a node in memory only, until ``put_local`` or ``close`` saves it: a directory's times, and the size and
+        times of a file that is being written. After a crash the latter are read from the blob instead (see
+        ``_load``).
+        """
+        self.local.put(node)
+        self._shown.add(node.id)
+
+    def add_link(self, parent: NodeId, name: str, node: NodeId) -> None:
+        """Give a local-only file a further name."""
+        self._execute("INSERT INTO link VALUES (?, ?, ?)", (parent, name, node))
+        self._link(parent, name, node)
+        self._undo.append(lambda: self._unlink(parent, name, node))
+
+    def drop_link(self, parent: NodeId, name: str, node: NodeId) -> None:
+        """Take a further name away."""
+        self._execute("DELETE FROM link WHERE parent = ? AND name = ?", (parent, name))
+        self._unlink(parent, name, node)
+        self._undo.append(lambda: self._link(parent, name, node))
+
+    def _link(self, parent: NodeId, name: str, node: NodeId) -> None:
+        self.links.setdefault(parent, {})[name] = node
+        self.other_names.setdefault(node, set()).add((parent, name))
+
+    def _unlink(self, parent: NodeId, name: str, node: NodeId) -> None:
+        del self.links[parent][name]
+        if not self.links[parent]:
+            del self.links[parent]
+        self.other_names[node].discard((parent, name))
+        if not self.other_names[node]:
+            del self.other_names[node]
+
+    # -- the base tree
+
+    def put_base(self, entry: Entry) -> None:
+        """Set a node of the base tree: the server has acknowledged this."""
+        self._execute(_PUT_BASE, _base_row(entry))
+        before = self.base.put(entry)
+        self._undo.append(lambda: self.base.put(before) if before is not None else self.base.drop(entry.id))
+
+    def drop_base(self, node: NodeId) -> None:
+        """Remove a node from the base tree: the server no longer has it."""
+        self._execute("DELETE FROM base WHERE id = ?", (node,))
+        before = self.base.drop(node)
+        if before is not None:
+            self._undo.append(lambda: self.base.put(before))
+
+    # -- journals and settings
+
+    def put_aside(self, aside: Aside) -> None:
+        """Remember a replace before its first hidden item is made."""
+        old = aside.old
+        row = (old.item, old.updated_at, old.size, old.key) if old else (None, None, None, None)
+        self._execute(
+            "INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?, ?, ?)", (aside.token, aside.node, aside.path, *row)
+        )
+
+    def drop_aside(self, token: str) -> None:
+        """Forget a replace that is finished or undone."""
+        self._execute("DELETE FROM aside WHERE token = ?", (token,))
+
+    def asides(self) -> list[Aside]:
+        """Return the replaces that were under way, oldest first."""
+        rows = self._database.execute("SELECT * FROM aside").fetchall()
+        return [
+            Aside(token, NodeId(node), path, Revision(ItemId(item), at, size, key) if item is not None else None)
+            for token, node, path, item, at, size, key in rows
+        ]
+
+    def put_refusal(self, node: NodeId, refusal: Refusal) -> None:
+        """Mark a node with the server's final answer."""
+        self._execute("INSERT OR REPLACE INTO refusal VALUES (?, ?, ?)", (node, refusal.trouble.value, refusal.detail))
+
+    def drop_refusal(self, node: NodeId) -> None:
+        """Take the mark away: the node changed."""
+        self._execute("DELETE FROM refusal WHERE node = ?", (node,))
+
+    def refusals(self) -> dict[NodeId, Refusal]:
+        """Return the marks by node."""
+        rows = self._database.execute("SELECT node, trouble, detail FROM refusal").fetchall()
+        return {NodeId(node): Refusal(Trouble(trouble), detail) for node, trouble, detail in rows}
+
+    def add_history(self, path: str, blob: BlobId, *, size: int, reason: str, at_ns: int) -> None:
+        """Keep bytes that lost. The blob belongs to the history from now on."""
+        self._execute(
+            "INSERT INTO history (path, blob, size, reason, at_ns) VALUES (?, ?, ?, ?, ?)",
+            (path, blob, size, reason, at_ns),
+        )
+
+    def history(self) -> list[tuple[str, BlobId, int, str, int]]:
+        """Return what lost: path, blob, size in bytes, reason, time in nanoseconds; oldest first."""
+        rows = self._database.execute("SELECT path, blob, size, reason, at_ns FROM history ORDER BY id").fetchall()
+        return [(path, BlobId(blob), size, reason, at_ns) for path, blob, size, reason, at_ns in rows]
+
+    def setting(self, key: str) -> str | None:
+        """Return a remembered setting, or None."""
+        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def remember(self, key: str, value: str) -> None:
+        """Set a setting."""
+        self._execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    # -- opening
+
+    def _prepare(self) -> None:
+        tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if not tables:
+            self._database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version > VERSION:
+            raise StateCorrupt(
+                f"the state in {self.directory} was made by a newer version of jobfs",
+                "use that version, or another folder",
+            )
+        elif version < 1:
+            raise StateCorrupt(f"{self.directory} holds a database that is no jobfs state", "name another folder")
+        for step in range(version or VERSION, VERSION):
+            self._database.executescript(f"BEGIN; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
+
+    def _load(self) -> None:
+        if self._database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise StateCorrupt(f"the state in {self.directory} is damaged", "run 'jobfs fsck' on it")
+        self.base.put(Entry(ROOT, ROOT, "", Kind.DIRECTORY))
+        made_ns = self.directory.stat().st_ctime_ns
+        self.local.put(LocalNode(ROOT, ROOT, "", Kind.DIRECTORY, mode=0o755, mtime_ns=made_ns, ctime_ns=made_ns))
+        for row in self._database.execute("SELECT * FROM base"):
+            self.base.put(_base_entry(row))
+        for row in self._database.execute("SELECT * FROM local"):
+            self.local.put(self._surviving(_local_node(row, self.base)))
+        for parent, name, node in self._database.execute("SELECT parent, name, node FROM link"):
+            self._link(NodeId(parent), name, NodeId(node))
+        stored = int(self.setting("next_node") or 2)
+        self._next_node = self._reserved = max(stored, *self.base, *self.local) if stored < 2 else stored
+        self.blobs.sweep(self.named_blobs())
+
+    def _surviving(self, node: LocalNode) -> LocalNode:
+        """Return a dirty file as its blob is: the last writes before a crash are in the blob, not in the row."""
+        if not node.is_dirty or node.blob is None or node.content is None:
+            return node
+        try:
+            stat = self.blobs.path(node.blob).stat()
+        except FileNotFoundError:
+            raise StateCorrupt(
+                f"the local bytes of {node.name!r} are missing from {self.directory}", "run 'jobfs fsck' on it"
+            ) from None
+        if node.content.sha256 is not None and stat.st_size == node.content.size:
+            return node  # the hash is taken away, durably, before the first write after it
+        return replace(node, content=Content(stat.st_size), mtime_ns=max(node.mtime_ns, stat.st_mtime_ns))
+
+    def named_blobs(self) -> set[BlobId]:
+        """Return every blob that a row names."""
+        named = {node.blob for node in self.local.entries() if node.blob is not None}
+        named.update(blob for _, blob, _, _, _ in self.history())
+        return named
+
+    def check(self) -> list[str]:
+        """Verify the invariants of ``schema``; return what is wrong, one line each. Blocks; for fsck and tests."""
+        wrong = _check_tree("local", self.local) + _check_tree("base", self.base)
+        named: set[BlobId] = set()
+        for node in self.local.entries():
+            if node.blob is None:
+                if node.is_dirty and node.content is not None and node.content.size and not node.inode:
+                    wrong.append(f"I3: dirty file {node.id} of {node.content.size} bytes has no blob")
+            elif node.blob in named or not self.blobs.has(node.blob):
+                wrong.append(f"I3: blob {node.blob} of node {node.id} is missing or named twice")
+            else:
+                named.add(node.blob)
+        items = [entry.item for entry in self.base.entries() if entry.item is not None]
+        if len(items) != len(set(items)):
+            wrong.append("I5: two base records name one item")
+        for parent, names in self.links.items():
+            wrong += [f"I2: link {name!r} in {parent}" for name in names if self.local.child(parent, name) is not None]
+        top = max(max(self.base, default=ROOT), max(self.local, default=ROOT))
+        if top >= self._next_node:
+            wrong.append(f"I4: node {top} is above the counter {self._next_node}")
+        return wrong
+
+
+def _check_tree(label: str, tree: Tree[LocalNode] | Tree[Entry]) -> list[str]:
+    wrong = []
+    for entry in tree.entries():
+        parent = tree.get(entry.parent)
+        if parent is None or parent.kind is not Kind.DIRECTORY:
+            wrong.append(f"I1: {label} node {entry.id} ({entry.name!r}) has no directory above it")
+        elif entry.id != ROOT and tree.child(entry.parent, entry.name) != entry.id:
+            wrong.append(f"I2: {label} node {entry.id} ({entry.name!r}) does not hold its place")
+    return wrong
+
+
+# -- rows
+
+_PUT_LOCAL = "INSERT OR REPLACE INTO local VALUES (" + "?, " * 17 + "?)"
+_PUT_BASE = "INSERT OR REPLACE INTO base VALUES (" + "?, " * 10 + "?)"
+
+
+def _local_row(node: LocalNode) -> tuple[object, ...]:
+    content = node.content
+    revision = content.revision if content else None
+    return (
+        node.id,
+        node.parent,
+        node.name,
+        node.kind.value,
+        node.permission.value,
+        node.mode,
+        node.mtime_ns,
+        node.ctime_ns,
+        content.size if content else None,
+        content.sha256 if content else None,
+        revision.item if revision else None,
+        revision.updated_at if revision else None,
+        revision.size if revision else None,
+        revision.key if revision else None,
+        node.blob,
+        node.target,
+        node.is_local_only,
+        node.inode,
+    )
+
+
+def _local_node(row: tuple[object, ...], base: Tree[Entry]) -> LocalNode:
+    number, parent, name, kind, permission, mode, mtime_ns, ctime_ns, size, sha256, *rest = row
+    item, updated_at, rev_size, key, blob, target, local_only, inode = rest
+    content = None
+    if size is not None:
+        revision = Revision(item, updated_at, rev_size, key) if item is not None else None  # type: ignore[arg-type]
+        content = Content(size, sha256, revision)  # type: ignore[arg-type]
+        known = base.get(NodeId(number))  # type: ignore[arg-type]
+        if known is not None and known.content == content:
+            content = known.content  # one object for both trees: 100,000 nodes share it
+    return LocalNode(
+        NodeId(number),  # type: ignore[arg-type]
+        NodeId(parent),  # type: ignore[arg-type]
+        name,  # type: ignore[arg-type]
+        Kind(kind),
+        Permission(permission),
+        content,
+        mode=mode,  # type: ignore[arg-type]
+        mtime_ns=mtime_ns,  # type: ignore[arg-type]
+        ctime_ns=ctime_ns,  # type: ignore[arg-type]
+        blob=blob,  # type: ignore[arg-type]
+        target=target,  # type: ignore[arg-type]
+        is_local_only=bool(local_only),
+        inode=inode,  # type: ignore[arg-type]
+    )
+
+
+def _base_row(entry: Entry) -> tuple[object, ...]:
+    content = entry.content
+    revision = content.revision if content else None
+    return (
+        entry.id,
+        entry.parent,
+        entry.name,
+        entry.kind.value,
+        entry.permission.value,
+        entry.item,
+        entry.is_shared,
+        content.size if content else None,
+        content.sha256 if content else None,
+        revision.updated_at if revision else None,
+        revision.key if revision else None,
+    )
+
+
+def _base_entry(row: tuple[object, ...]) -> Entry:
+    number, parent, name, kind, permission, item, shared, size, sha256, updated_at, key = row
+    content = None
+    if size is not None and item is not None:
+        content = Content(size, sha256, Revision(item, updated_at, size, key))  # type: ignore[arg-type]
+    return Entry(
+        NodeId(number),  # type: ignore[arg-type]
+        NodeId(parent),  # type: ignore[arg-type]
+        name,  # type: ignore[arg-type]
+        Kind(kind),
+        Permission(permission),
+        content,
+        item,  # type: ignore[arg-type]
+        bool(shared),
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _database_errors(path.parent):
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA wal_autocheckpoint = 4000")  # fewer waits for the disk; 16 MB of log at the most
+        return database
+
+
+@contextmanager
+def _database_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            raise StateFull(
+                "no space left for the local store", "free some disk space; nothing that was saved is lost"
+            ) from error
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StateLocked(f"another program has {directory} open", "end it first") from error
+        raise StateCorrupt(f"the state in {directory} cannot be used: {error}", "run 'jobfs fsck' on it") from error
+    except sqlite3.DatabaseError as error:
+        raise StateCorrupt(f"the state in {directory} is damaged: {error}", "run 'jobfs fsck' on it") from error
