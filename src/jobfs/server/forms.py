@@ -1,0 +1,242 @@
+"""Reads request bodies: JSON in memory within a limit, multipart forms as a stream whose files go straight to disk.
+
+A file of any size costs the memory of one network chunk. What was written is discarded unless a route keeps it, so that
+a broken upload leaves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from jobfs.server.content import ContentFolder, ContentWriter
+from jobfs.server.refusals import Refused
+
+MAX_JSON = 64 * 1024 * 1024
+"""Largest JSON body in bytes; a file in base64 counts in full."""
+
+MAX_FIELDS = 1024 * 1024
+"""Bytes of all text fields of one form together."""
+
+_MAX_HEADERS = 16 * 1024
+
+
+@dataclass(slots=True)
+class FilePart:
+    """A file of a form, already on disk."""
+
+    name: str
+    filename: str
+    mime_type: str
+    content: ContentWriter
+
+
+@dataclass(slots=True)
+class Form:
+    """A body, whichever way it was encoded.
+
+    :param fields: text fields of a form (a list where a name was repeated), or the members of a JSON object.
+    :param files: file parts in the order in which they came.
+    """
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    files: list[FilePart] = field(default_factory=list)
+
+    def file(self, name: str) -> FilePart | None:
+        """Return the first file part of a name."""
+        return next((part for part in self.files if part.name == name), None)
+
+
+class BodyReader:
+    """Reads one request's body; a context manager that discards what no route has kept.
+
+    :param upload_limit: bytes of the largest file.
+    """
+
+    def __init__(self, request: Request, contents: ContentFolder, upload_limit: int) -> None:
+        self._request = request
+        self._contents = contents
+        self._upload_limit = upload_limit
+        self._stack = ExitStack()
+
+    def __enter__(self) -> BodyReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def writer(self) -> ContentWriter:
+        """Open a content that is discarded with the body unless it is kept."""
+        return self._stack.enter_context(self._contents.writer())
+
+    async def form_or_json(self) -> Form:
+        """Read a body of either encoding, as real clients send both."""
+        kind, options = parse_options_header(self._request.headers.get("content-type"))
+        if kind == b"multipart/form-data":
+            return await self._multipart(options.get(b"boundary", b""))
+        return Form(await self.json_object())
+
+    async def multipart(self) -> Form:
+        """Read a body that has to be a form."""
+        kind, options = parse_options_header(self._request.headers.get("content-type"))
+        if kind != b"multipart/form-data":
+            raise Refused(422, "Expected a body of type multipart/form-data")
+        return await self._multipart(options.get(b"boundary", b""))
+
+    async def json_object(self) -> dict[str, Any]:
+        """Read a JSON object; an empty body is an empty object, whatever type it claims (contract T-5)."""
+        body = bytearray()
+        async for chunk in self._request.stream():
+            body += chunk
+            if len(body) > MAX_JSON:
+                raise Refused(413, f"A JSON body may have {MAX_JSON} bytes")
+        if not body:
+            return {}
+        kind = parse_options_header(self._request.headers.get("content-type"))[0]
+        if kind and kind != b"application/json" and not kind.endswith(b"+json"):
+            raise Refused(422, f"Unsupported content type {kind.decode('latin-1')}")
+        value = _parse_json(bytes(body))
+        if not isinstance(value, dict):
+            raise Refused(422, "Expected a JSON object")
+        return value
+
+    async def raw(self) -> ContentWriter:
+        """Read a body that is a file and nothing else."""
+        writer = self.writer()
+        async for chunk in self._request.stream():
+            self.write(writer, chunk)
+        return writer
+
+    async def _multipart(self, boundary: bytes) -> Form:
+        if not boundary:
+            raise Refused(422, "A multipart body needs a boundary")
+        sink = _FormSink(self)
+        try:
+            parser = MultipartParser(boundary, sink.callbacks())  # type: ignore[arg-type]  # plain dict of callables
+            async for chunk in self._request.stream():
+                parser.write(chunk)
+            parser.finalize()
+        except FormParserError:
+            raise Refused(422, "The multipart body is malformed") from None
+        if not sink.is_complete:
+            raise Refused(422, "The multipart body ends too early")
+        return sink.form
+
+    def write(self, writer: ContentWriter, chunk: bytes | memoryview) -> None:
+        """Append to a content of this body; 413 beyond the upload limit."""
+        if writer.size + len(chunk) > self._upload_limit:
+            raise Refused(413, f"A file may have {self._upload_limit} bytes")
+        writer.write(chunk)
+
+
+class _FormSink:
+    """Takes what the parser finds: text fields into memory, files onto disk."""
+
+    def __init__(self, reader: BodyReader) -> None:
+        self.form = Form()
+        self.is_complete = False
+        self._reader = reader
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._text = bytearray()
+        self._text_total = 0
+        self._header_total = 0
+        self._name = ""
+        self._file: FilePart | None = None
+
+    def callbacks(self) -> dict[str, Any]:
+        """Return the parser's hooks."""
+        return {
+            "on_part_begin": self._part_begin,
+            "on_header_field": self._on_header_name,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_end,
+            "on_part_data": self._data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def _part_begin(self) -> None:
+        self._headers = {}
+        self._text = bytearray()
+        self._header_total = 0
+        self._file = None
+
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._header_value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_total += size
+        if self._header_total > _MAX_HEADERS:
+            raise Refused(422, "The headers of a part are too long")
+
+    def _header_end(self) -> None:
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _headers_end(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if b"name" not in options:
+            raise Refused(422, "A part of the form has no name")
+        self._name = _decode(options[b"name"])
+        if b"filename" in options:
+            mime_type = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")[:256]
+            filename = _decode(options[b"filename"])
+            self._file = FilePart(self._name, filename, mime_type, self._reader.writer())
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._reader.write(self._file.content, memoryview(data)[start:end])
+            return
+        self._text_total += end - start
+        if self._text_total > MAX_FIELDS:
+            raise Refused(413, f"The fields of a form may have {MAX_FIELDS} bytes")
+        self._text += data[start:end]
+
+    def _part_end(self) -> None:
+        if self._file is not None:
+            self.form.files.append(self._file)
+            return
+        text = _decode(bytes(self._text))
+        known = self.form.fields.get(self._name)
+        if known is None:
+            self.form.fields[self._name] = text
+        elif isinstance(known, list):
+            known.append(text)
+        else:
+            self.form.fields[self._name] = [known, text]
+
+    def _end(self) -> None:
+        self.is_complete = True
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(422, "A field of the form is not UTF-8") from None
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Refused(422, "The body is not JSON") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
