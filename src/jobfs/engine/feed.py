@@ -1,0 +1,255 @@
+"""Learn what the server has: the job's status, and listings of all items, as often as it pays.
+
+The job's status decides how often: while the expert may write, every 2 s; afterwards rarely, and more rarely the longer
+nothing changes. Listing never takes more than a twentieth of the time. ``request`` asks for one at once.
+
+**Invariants.** A listing that does not fit together deletes nothing. What we changed while a listing was under way is
+not judged by it (``Trees.acknowledged_since``). A vanished workspace freezes the local copy: nothing is taken for
+deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobfs.engine.listing import Listing, take_listing
+from jobfs.engine.lookup import get_if_there
+from jobfs.engine.remote import Remote
+from jobfs.engine.rules import Rules
+from jobfs.engine.trees import Trees
+from jobfs.errors import JobfsError, NotFound
+from jobfs.model import Entry, Item, Kind, NodeId, Problem, TreeView, may_expert_write
+from jobfs.planner.identity import changed_nodes, identify
+from jobfs.planner.view import build_view
+from jobfs.store.trees import Tree
+
+_log = logging.getLogger(__name__)
+
+_SHARE = 20
+_MAX_CONFIRMED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FeedTimes:
+    """How often the feed asks, in seconds.
+
+    :param trusted_s: how old a listing may be to delete on its word; while the expert may write, ``active_s``.
+    :param active_s: between listings while the expert may write. :param ended_s: the first pause afterwards.
+    :param ended_max_s: where that pause has grown to. :param status_s, status_max_s: between looks at the status alone.
+    """
+
+    active_s: float = 2.0
+    ended_s: float = 30.0
+    ended_max_s: float = 300.0
+    status_s: float = 2.0
+    status_max_s: float = 15.0
+    trusted_s: float = 10.0
+
+
+class Watcher(Protocol):
+    """Who wants to know what the feed learns: the session."""
+
+    @property
+    def busy(self) -> Collection[NodeId]:
+        """The nodes with a request of ours under way."""
+
+    def look_again(self, nodes: Iterable[NodeId]) -> None:
+        """Plan these nodes anew."""
+
+    def listed(self) -> None:
+        """A listing was taken in."""
+
+    def went_offline(self, error: JobfsError) -> None:
+        """The server could not be reached."""
+
+    def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
+        """A complete listing showed these hidden items of interrupted replaces."""
+
+
+class Feed:
+    """The observer of one workspace."""
+
+    def __init__(self, remote: Remote, trees: Trees, rules: Rules, watcher: Watcher, times: FeedTimes) -> None:
+        self._remote = remote
+        self._rules = rules
+        self._trees = trees
+        self._workspace = rules.workspace
+        self._watcher = watcher
+        self._times = times
+        self._asked = asyncio.Event()
+        self._awaited: list[asyncio.Future[None]] = []
+        self._listing_pause_s = times.ended_s
+        self._status_pause_s = times.status_s
+        self._cost_s = 0.0
+        self.status = ""
+        self.problems: tuple[Problem, ...] = ()
+        self.opaque: frozenset[NodeId] = frozenset()
+        self.listed_at_s: float | None = None
+        self.listings = 0
+        self.is_frozen = False
+
+    def request(self) -> None:
+        """Ask for a listing as soon as possible."""
+        self._asked.set()
+
+    async def refresh(self) -> None:
+        """Ask for a listing and return when one that began after this call was taken in.
+
+        :raises JobfsError: it could not be had.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append(done)
+        self.request()
+        await done
+
+    def is_fresh(self) -> bool:
+        """Tell whether the last listing is young enough to delete on its word."""
+        if self.listed_at_s is None:
+            return False
+        limit_s = self._times.active_s if may_expert_write(self.status) else self._times.trusted_s
+        return self._now_s() - self.listed_at_s <= limit_s
+
+    def opened(self) -> None:
+        """Note that a directory was opened: a listing older than 10 s is taken anew, without making anybody wait."""
+        if self.listed_at_s is not None and self._now_s() - self.listed_at_s > 10.0:
+            self.request()
+
+    def _now_s(self) -> float:
+        return self._workspace.clock.monotonic_s()
+
+    async def run(self) -> None:
+        """Observe until cancelled."""
+        next_listing_s = self._now_s() + self._pause_s()
+        while True:
+            wait_s = min(self._status_pause_s, max(0.0, next_listing_s - self._now_s()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._asked.wait()
+            try:
+                if not self._asked.is_set() and self._now_s() < next_listing_s and not await self._status_changed():
+                    continue
+                await self.poll()
+            except JobfsError as error:
+                self._watcher.went_offline(error)
+                self._asked.clear()
+                self._status_pause_s = min(self._status_pause_s * 2, self._times.status_max_s)
+                next_listing_s = self._now_s() + self._status_pause_s
+                continue
+            await self._rest()
+            next_listing_s = self._now_s() + self._pause_s()
+
+    async def _rest(self) -> None:
+        """Keep listings below their share of the time, even when they are asked for again at once."""
+        await asyncio.sleep(min(self._cost_s * (_SHARE - 1), self._times.ended_s))
+
+    def _pause_s(self) -> float:
+        return self._times.active_s if may_expert_write(self.status) else self._listing_pause_s
+
+    async def _status_changed(self) -> bool:
+        """Look at the job; tell whether its status changed. Unchanged, the next look comes later."""
+        before = self.status
+        self.status = await self._remote.status()
+        if self.status != before:
+            self._status_pause_s = self._times.status_s
+            self._listing_pause_s = self._times.ended_s
+            return True
+        grown = self._status_pause_s * 1.5
+        self._status_pause_s = self._times.status_s if may_expert_write(self.status) else grown
+        self._status_pause_s = min(self._status_pause_s, self._times.status_max_s)
+        return False
+
+    async def poll(self) -> None:
+        """Take one listing and hand over what changed.
+
+        :raises ApiError: it could not be had. Nothing changes then.
+        """
+        waiting, self._awaited = self._awaited, []
+        try:
+            await self._poll()
+        except JobfsError as error:
+            for done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+            raise
+        for done in waiting:
+            if not done.done():
+                done.set_result(None)
+
+    async def _poll(self) -> None:
+        self._asked.clear()
+        began_s = self._now_s()
+        epoch = self._trees.begin_listing()
+        try:
+            self.status = await self._remote.status()
+            listing = await take_listing(self._remote)
+        except NotFound as error:
+            self.is_frozen = True
+            _log.info("the workspace is gone from the server, the local copy is kept as it is: %s", error)
+            raise
+        self.is_frozen = False
+        self.listings += 1
+        changed = await self._take_in(listing, epoch)
+        self._listing_pause_s = (
+            self._times.ended_s if changed else min(self._listing_pause_s * 1.5, self._times.ended_max_s)
+        )
+        self.listed_at_s = self._now_s()
+        self._cost_s = self.listed_at_s - began_s
+        self._watcher.listed()
+
+    async def _take_in(self, listing: Listing, epoch: int) -> bool:
+        await self._rules.see_items(listing.items)
+        items = [item for item in listing.items if not self._is_ignored(item)]
+        spared = await self._doubtful(listing)
+        self._trees.absorb_moves(items)
+        view = build_view(items)
+        held = spared | set(self._watcher.busy) | self._trees.acknowledged_since(epoch)
+        found = identify(
+            view,
+            self._trees.state.base,
+            self._trees.state.synced,
+            self._trees.remote,
+            held=held,
+            tombstones=self._trees.buried_since(epoch),
+            allocate=self._trees.state.allocate,
+        )
+        changed = changed_nodes(self._trees.remote, found.tree)
+        self._trees.remote = _mutable(found.tree)
+        self._trees.end_listing(epoch)
+        self.problems = view.problems
+        self.opaque = found.opaque
+        self._watcher.look_again(changed | self._unequal(held))
+        self._watcher.hidden_seen(view.hidden, epoch)
+        return bool(changed)
+
+    def _unequal(self, held: Collection[NodeId]) -> set[NodeId]:
+        """Return the held nodes, which the next listing has to judge."""
+        return {node for node in held if self._trees.state.base.get(node) is not self._trees.remote.get(node)}
+
+    def _is_ignored(self, item: Item) -> bool:
+        """Tell whether an item has a name that is local-only here: it is neither shown nor touched."""
+        return self._workspace.ignore.is_ignored(item.path, item.kind is Kind.DIRECTORY)
+
+    async def _doubtful(self, listing: Listing) -> set[NodeId]:
+        """Return the nodes that an unstable listing lacks and that are still there, or too many to ask for."""
+        if listing.is_stable:
+            return set()
+        seen = {item.id for item in listing.items}
+        missing = [entry for entry in self._trees.remote.entries() if entry.item is not None and entry.item not in seen]
+        spared = {entry.id for entry in missing[_MAX_CONFIRMED:]}
+        for entry in missing[:_MAX_CONFIRMED]:
+            if entry.item is not None and await get_if_there(self._remote, entry.item) is not None:
+                spared.add(entry.id)
+        return spared
+
+
+def _mutable(tree: TreeView) -> Tree[Entry]:
+    copy: Tree[Entry] = Tree()
+    for entry in map(tree.get, tree):
+        if entry is not None:
+            copy.put(entry)
+    return copy

@@ -1,0 +1,236 @@
+"""Bring content here: one download per content, however many readers, and each served as its bytes arrive.
+
+A download writes into a blob of its own. When it is complete and its length is the listed one, the blob becomes the
+node's; when the node has meanwhile got other bytes, the download is dropped, except for an open file whose name is
+gone: its bytes are *kept* until its last handle is closed.
+
+**Invariant: no byte of an incomplete or doubtful download is ever in a node's blob.** Readers are served from the
+blob of the running download, of which only the received prefix is shown; a download that has to start over fails the
+reads that it served partly rather than mix two versions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from jobfs.engine.remote import Remote
+from jobfs.engine.transfer import RevisionGone, receive
+from jobfs.engine.workspace import Workspace
+from jobfs.errors import DeadlineExceeded
+from jobfs.model import BlobId, Content, LocalNode, NodeId, Revision
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_DEADLINE_S = 30.0
+"""How long a read waits for bytes that make no progress at all."""
+
+
+@dataclass(slots=True)
+class _Hydration:
+    """One download under way."""
+
+    revision: Revision
+    blob: BlobId
+    descriptor: int
+    received: int = 0
+    waiters: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+    readers: int = 0
+
+    def progress(self, received: int) -> None:
+        """Note how many bytes are there and wake whom they serve."""
+        self.received = received
+        waiting, self.waiters = self.waiters, []
+        for needed, future in waiting:
+            if future.done():
+                continue
+            if needed <= received:
+                future.set_result(None)
+            else:
+                self.waiters.append((needed, future))
+
+    def fail(self, error: BaseException) -> None:
+        """Give every waiter the error."""
+        waiting, self.waiters = self.waiters, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(error)
+
+
+class Hydrator:
+    """The downloads of one workspace.
+
+    :param deadline_s: how long a read waits without any progress before it fails.
+    """
+
+    def __init__(self, workspace: Workspace, remote: Remote, *, deadline_s: float = DEFAULT_DEADLINE_S) -> None:
+        self._workspace = workspace
+        self._state = workspace.state
+        self._remote = remote
+        self._deadline_s = deadline_s
+        self._running: dict[Revision, _Hydration] = {}
+        self._kept: dict[NodeId, BlobId | None] = {}
+        self.on_gone: Callable[[NodeId], None] = lambda node: None
+        self.on_read: Callable[[LocalNode], None] = lambda record: None
+
+    # -- what the faces ask for
+
+    async def fetch(self, node: NodeId) -> None:
+        """Return once the node's bytes are here. Returns at once for dirty, hydrated or vanished nodes.
+
+        :raises ApiError: the download failed. :raises DeadlineExceeded: no progress within the deadline.
+        """
+        record = self._state.local.get(node)
+        if record is None or record.blob is not None or record.content is None:
+            return
+        if record.content.revision is not None:
+            hydration = self._start(node, record.content.revision)
+            await self._wait(hydration, record.content.size, until_done=True)
+
+    async def read(self, record: LocalNode, offset: int, size: int) -> bytes:
+        """Return bytes of a file that is not hydrated, as soon as they have arrived.
+
+        :raises ApiError: the download failed. :raises DeadlineExceeded: no progress within the deadline.
+        """
+        if record.content is None or record.content.revision is None:
+            raise AssertionError("only clean content can be hydrated")
+        self.on_read(record)
+        hydration = self._start(record.id, record.content.revision)
+        hydration.readers += 1
+        try:
+            await self._wait(hydration, offset + size)
+            return os.pread(hydration.descriptor, size, offset)
+        finally:
+            hydration.readers -= 1
+            self._close_when_idle(hydration)
+
+    def is_running(self, node: NodeId) -> bool:
+        """Tell whether a download for this node is under way."""
+        record = self._state.local.get(node)
+        revision = record.content.revision if record is not None and record.content is not None else None
+        return revision is not None and revision in self._running
+
+    def prefetch(self, record: LocalNode) -> asyncio.Task[None] | None:
+        """Start a download ahead of its reader; return its task, or None where there is nothing to do."""
+        if record.blob is not None or record.content is None or record.content.revision is None:
+            return None
+        return self._start(record.id, record.content.revision).task
+
+    # -- open files whose name is gone
+
+    def keep_for_open(self, record: LocalNode) -> None:
+        """Note that an open file lost its name: its bytes, still on the way or only on the server, are wanted here.
+
+        Called before the deletion is pushed; ``holds_deletion`` keeps the push waiting until the bytes are here.
+        """
+        if record.blob is None and record.content is not None and record.content.revision and record.content.size:
+            self._kept[record.id] = None
+            self._start(record.id, record.content.revision)
+            self._workspace.keepers[record.id] += 1
+
+    async def fetch_kept(self, record: LocalNode) -> None:
+        """Return once the bytes of a detached, open file are here."""
+        if record.content is not None and record.content.revision is not None and self._kept.get(record.id) is None:
+            self._kept.setdefault(record.id, None)
+            await self._wait(self._start(record.id, record.content.revision), record.content.size, until_done=True)
+
+    def take_kept(self, node: NodeId) -> BlobId | None:
+        """Hand over the bytes of a detached file, once; None while they are not here."""
+        blob = self._kept.get(node)
+        if blob is not None:
+            del self._kept[node]
+        return blob
+
+    def drop_kept(self, node: NodeId) -> None:
+        """Note that the last handle of a detached file is closed."""
+        blob = self._kept.pop(node, None)
+        if blob is not None:
+            self._state.blobs.remove(blob)
+        self._release_keeper(node)
+
+    def _release_keeper(self, node: NodeId) -> None:
+        if self._workspace.keepers.pop(node, 0):
+            self._workspace.touch(node)
+
+    # -- downloads
+
+    def _start(self, node: NodeId, revision: Revision) -> _Hydration:
+        running = self._running.get(revision)
+        if running is None:
+            blob = self._state.blobs.allocate()
+            running = _Hydration(revision, blob, self._state.blobs.open(blob, create=True))
+            self._running[revision] = running
+            running.task = asyncio.create_task(self._run(node, running), name=f"hydrate-{node}")
+        return running
+
+    async def _run(self, node: NodeId, hydration: _Hydration) -> None:
+        try:
+            sha256 = await receive(self._remote, hydration.revision, hydration.descriptor, hydration.progress)
+        except BaseException as error:
+            self._running.pop(hydration.revision, None)
+            self._state.blobs.remove(hydration.blob)
+            self._release_keeper(node)
+            hydration.fail(error if isinstance(error, Exception) else DeadlineExceeded("the download was stopped"))
+            self._close_when_idle(hydration)
+            if isinstance(error, RevisionGone):
+                self.on_gone(node)
+            if not isinstance(error, Exception):
+                raise
+            _log.info("download of node %d failed: %s", node, error)
+            return
+        self._arrived(node, hydration, sha256)
+        self._running.pop(hydration.revision, None)
+        hydration.progress(hydration.revision.size + 1)
+        self._close_when_idle(hydration)
+
+    def _arrived(self, node: NodeId, hydration: _Hydration, sha256: str) -> None:
+        """Give a complete download to whom it belongs."""
+        revision = hydration.revision
+        content = Content(revision.size, sha256, revision)
+        with self._state.transaction():
+            base = self._state.base.get(node)
+            if base is not None and base.content is not None and base.content.revision == revision:
+                self._state.put_base(replace(base, content=content))
+            record = self._state.local.get(node)
+            belongs = record is not None and record.blob is None and record.content is not None
+            if belongs and record is not None and record.content is not None and record.content.revision == revision:
+                self._state.put_local(replace(record, content=content, blob=hydration.blob))
+                return
+        if node in self._kept:
+            self._kept[node] = hydration.blob
+            self._release_keeper(node)
+        else:
+            self._state.blobs.remove(hydration.blob)
+
+    async def _wait(self, hydration: _Hydration, needed: int, *, until_done: bool = False) -> None:
+        """Wait until so many bytes are there; the deadline starts anew with every progress."""
+        needed = hydration.revision.size + 1 if until_done else needed
+        while hydration.received < needed:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            hydration.waiters.append((needed, future))
+            seen = hydration.received
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    await future
+            except TimeoutError:
+                if hydration.received == seen:
+                    raise DeadlineExceeded(
+                        f"no bytes from the server within {self._deadline_s:.0f} s", "try again when the server answers"
+                    ) from None
+
+    def _close_when_idle(self, hydration: _Hydration) -> None:
+        done = self._running.get(hydration.revision) is not hydration
+        if done and not hydration.readers and hydration.descriptor >= 0:
+            os.close(hydration.descriptor)
+            hydration.descriptor = -1
+
+    async def stop(self) -> None:
+        """End every download. What had arrived completely stays."""
+        tasks = [hydration.task for hydration in self._running.values() if hydration.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,53 @@
+"""Find out what became of a write whose answer was lost (contract, protocol U)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from jobfs.engine.remote import Remote
+from jobfs.errors import NotFound
+from jobfs.model import Content, Item, ItemId, Kind
+
+_COMPARE_BYTES = 1 << 20
+
+
+async def find_created(
+    remote: Remote, path: str, kind: Kind, content: Content | None, known: ItemId | None = None
+) -> Item | None:
+    """Return the item that an unanswered create made at a path, or None where it made none.
+
+    A file is adopted when its size is the one sent and, up to 1 MiB, its bytes are too; larger ones by size alone.
+
+    :param known: an item that was there before and is not the one.
+    """
+    for item in await remote.find(path):
+        if item.id == known or item.kind is not kind:
+            continue
+        if content is None:
+            return item
+        if item.size == content.size and await _holds(remote, item, content):
+            return item
+    return None
+
+
+async def _holds(remote: Remote, item: Item, content: Content) -> bool:
+    if content.sha256 is None or item.size > _COMPARE_BYTES:
+        return True
+    return await digest_of(remote, item.id) == content.sha256
+
+
+async def digest_of(remote: Remote, item: ItemId) -> str:
+    """Return the SHA-256 of an item's bytes as they come, without keeping them."""
+    digest = hashlib.sha256()
+    async with remote.download(item) as download:
+        async for chunk in download.chunks():
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+async def get_if_there(remote: Remote, item: ItemId) -> Item | None:
+    """Return an item, or None where it is gone."""
+    try:
+        return await remote.get(item)
+    except NotFound:
+        return None

@@ -1,0 +1,92 @@
+"""The mount's local side of the engine: bytes come from blobs, and changes are applied at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from jobfs.engine.applier import Applier
+from jobfs.engine.hydrator import Hydrator
+from jobfs.engine.pusher import Gone, Snapshot
+from jobfs.engine.trees import Trees
+from jobfs.engine.workspace import Workspace
+from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId
+from jobfs.planner.plan import LocalChange
+
+INLINE_HASH_BYTES = 256 << 10
+"""Up to here a hash on the loop is quicker than a thread's round trip."""
+
+
+class Mirror:
+    """The local tree as a side of the synchronisation. Satisfies ``session.LocalSide``."""
+
+    is_instant = True
+
+    def __init__(self, workspace: Workspace, trees: Trees, hydrator: Hydrator) -> None:
+        self._workspace = workspace
+        self._state = workspace.state
+        self._blobs = workspace.state.blobs
+        self._hydrator = hydrator
+        self.applier = Applier(workspace, trees)
+        self._empty = self._state.directory / "empty"
+        self._empty.touch(mode=0o600)
+
+    async def apply(self, changes: Iterable[LocalChange]) -> set[NodeId]:
+        """Apply changes; suspends nowhere. One transaction for all: a first listing has a hundred thousand of them."""
+        with self._state.transaction():
+            return self.applier.apply_local(changes)
+
+    async def prepare(self, nodes: Iterable[NodeId]) -> None:
+        """Make the hashes of dirty files known, so that a save with equal bytes is recognised."""
+        for node in nodes:
+            record = self._state.synced.get(node)
+            if record is not None and record.is_dirty and not self._workspace.writers.get(node):
+                await self._hashed(record)
+
+    async def _hashed(self, record: LocalNode) -> Content:
+        """Return the content of a dirty file with its hash, remembered unless the file changes meanwhile."""
+        content = record.content
+        if content is None or content.sha256 is not None or record.blob is None:
+            return content or Content(0)
+        with self._blobs.pinned(record.blob):
+            sha256 = await self._digest(record.blob, content.size)
+        known = Content(content.size, sha256, content.revision)
+        now = self._state.local.get(record.id)
+        if now is not None and now.content is content and now.blob == record.blob:
+            with self._state.transaction():
+                self._state.put_local(replace(now, content=known))
+        return known
+
+    async def _digest(self, blob: BlobId, size: int) -> str:
+        if size <= INLINE_HASH_BYTES:
+            return self._blobs.sha256(blob)
+        return await asyncio.to_thread(self._blobs.sha256, blob)
+
+    @asynccontextmanager
+    async def snapshot(self, node: NodeId) -> AsyncIterator[Snapshot]:
+        """Hold the present version of a file: while it is held, writers copy.
+
+        :raises Gone: there is no such file any more.
+        """
+        await self._hydrator.fetch(node)
+        record = self._state.local.get(node)
+        if record is None or record.kind is not Kind.FILE or record.content is None:
+            raise Gone
+        if record.blob is None:
+            if record.content.size:
+                raise Gone
+            yield Snapshot(self._empty, record.content)
+            return
+        with self._blobs.pinned(record.blob) as path:
+            yield Snapshot(path, await self._hashed(record))
+
+    def pushed(self, node: NodeId, sent: Content, acknowledged: Content) -> None:
+        """Mark the node clean if it still has the bytes that were sent."""
+        record = self._state.local.get(node)
+        if record is None or record.content is None or record.content.sha256 is None:
+            return
+        if (record.content.sha256, record.content.size) == (sent.sha256, sent.size):
+            with self._state.transaction():
+                self._state.put_local(replace(record, content=acknowledged))

@@ -1,0 +1,333 @@
+"""Carry out the remote half of a plan: requests in stages, each change of a stage beside the others.
+
+Whatever the server acknowledges is recorded at once, in base and in the remote tree, in one transaction; the node is
+then looked at again, so a plan needs no memory of what was done. What the server finally refuses is marked on the
+node with the server's reason and asked for again only after the node changed. Nothing dirty is ever dropped.
+
+It leaves to others: what to do (planner), when (session), and the bytes (``LocalBytes``: blobs in a mount, the real
+files in folder mode).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mimetypes
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from enum import Enum, unique
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from jobfs.engine.lookup import digest_of, find_created, get_if_there
+from jobfs.engine.remote import Remote
+from jobfs.engine.replace import Overtaken, Replacement, Replacer, delete, move
+from jobfs.engine.trees import Trees, entry_of
+from jobfs.errors import (
+    ApiError,
+    InvalidPath,
+    JobfsError,
+    NotFound,
+    OutcomeUnknown,
+    ParentMissing,
+    PathExists,
+    Refused,
+    ServerFailure,
+    StateError,
+)
+from jobfs.model import Content, Entry, Item, Kind, NodeId, Trouble, path_of
+from jobfs.planner.plan import (
+    DeleteRemote,
+    Displace,
+    MakeDirectory,
+    MoveRemote,
+    RemoteChange,
+    SetRemotePermission,
+    Stage,
+    Upload,
+)
+from jobfs.store.state import Aside, Refusal
+
+_log = logging.getLogger(__name__)
+
+MAX_PARALLEL = 16
+_CASCADE = "dir_move"
+
+
+class Gone(Exception):
+    """The local side is no longer what the plan saw; it will be planned again."""
+
+
+@unique
+class Outcome(Enum):
+    """How a change ended, which says when its node is looked at again."""
+
+    DONE = "done"
+    STALE = "stale"
+    """The workspace is not as last listed: after the next listing."""
+    OFFLINE = "offline"
+    """The server could not be reached or did not take us: after a pause."""
+    REFUSED = "refused"
+    """The server's final answer: after the node changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of a file's bytes, which stays as it is while it is held."""
+
+    path: Path
+    content: Content
+
+
+class LocalBytes(Protocol):
+    """Where the pusher gets bytes from."""
+
+    def snapshot(self, node: NodeId) -> AbstractAsyncContextManager[Snapshot]:
+        """Hold the present version of a node's bytes; raises ``Gone`` where there is none."""
+
+    def pushed(self, node: NodeId, sent: Content, acknowledged: Content) -> None:
+        """Note that the server has this version; the node is clean unless it changed meanwhile."""
+
+
+class Pusher:
+    """The requests of one workspace.
+
+    :param tokens: gives eight random letters for hidden names.
+    """
+
+    def __init__(self, remote: Remote, trees: Trees, local: LocalBytes, tokens: Callable[[], str]) -> None:
+        self._remote = remote
+        self._trees = trees
+        self._local = local
+        self._tokens = tokens
+        self._slots = asyncio.Semaphore(MAX_PARALLEL)
+        self.replacer = Replacer(remote, trees)
+        self.in_flight: dict[NodeId, str] = {}
+        self.on_done: Callable[[RemoteChange, Outcome], None] = lambda change, outcome: None
+        self.on_error: Callable[[JobfsError], None] = lambda error: None
+        self.on_refused: Callable[[NodeId, Refusal], None] = lambda node, refusal: None
+
+    async def run(self, stages: tuple[Stage, ...]) -> None:
+        """Carry out the stages in order; a stage in which something failed is the last one.
+
+        ``on_done`` is called once for every change, those of stages that did not run included.
+        """
+        pending = [change for stage in stages for change in stage]
+        outcome = Outcome.OFFLINE
+        try:
+            for stage in stages:
+                del pending[: len(stage)]
+                outcomes = await asyncio.gather(*(self._one(change) for change in stage))
+                failed = [one for one in outcomes if one is not Outcome.DONE]
+                if failed:
+                    outcome = failed[0]
+                    return
+        finally:
+            for change in pending:
+                self.on_done(change, outcome)
+
+    async def _one(self, change: RemoteChange) -> Outcome:
+        """Carry out one change; tell its outcome instead of raising."""
+        outcome = Outcome.OFFLINE
+        try:
+            async with self._slots:
+                self.in_flight[change.node] = type(change).__name__
+                outcome = await self._attempt(change)
+        finally:
+            self.in_flight.pop(change.node, None)
+            self.on_done(change, outcome)
+        return outcome
+
+    async def _attempt(self, change: RemoteChange) -> Outcome:
+        try:
+            await self._change(change)
+        except (Gone, Overtaken):
+            return Outcome.STALE
+        except (NotFound, PathExists, ParentMissing) as error:
+            _log.info("the workspace is not as last listed: %s", error)
+            return Outcome.STALE
+        except Refused as error:
+            self._refuse(change.node, error)
+            return Outcome.REFUSED
+        except (ApiError, StateError) as error:
+            self.on_error(error)
+            return Outcome.OFFLINE
+        return Outcome.DONE
+
+    def _refuse(self, node: NodeId, error: Refused) -> None:
+        trouble = Trouble.INVALID_NAME if isinstance(error, InvalidPath) else Trouble.REFUSED
+        reason = f" ({error.reason})" if error.reason else ""
+        refusal = Refusal(trouble, f"{error.cause}{reason}")
+        with self._trees.state.transaction():
+            self._trees.state.put_refusal(node, refusal)
+        self.on_refused(node, refusal)
+
+    async def _change(self, change: RemoteChange) -> None:
+        match change:
+            case MakeDirectory():
+                await self._make_directory(change)
+            case Upload():
+                await self._upload(change)
+            case MoveRemote() | Displace():
+                await self._move(change)
+            case SetRemotePermission():
+                await self._set_permission(change)
+            case DeleteRemote():
+                await self._delete(change)
+            case _:
+                assert_never(change)
+
+    def _path(self, parent: NodeId, name: str) -> str:
+        above = path_of(self._trees.remote, parent)
+        if above is None:
+            raise Gone
+        return f"{above}/{name}" if above else name
+
+    def _base(self, node: NodeId) -> Entry:
+        entry = self._trees.state.base.get(node)
+        if entry is None or entry.item is None:
+            raise Gone
+        return entry
+
+    # -- directories
+
+    async def _make_directory(self, change: MakeDirectory) -> None:
+        path = self._path(change.parent, change.name)
+        try:
+            item = await self._remote.create_directory(path, change.permission)
+        except (OutcomeUnknown, ServerFailure, PathExists) as error:
+            found = await find_created(self._remote, path, Kind.DIRECTORY, None)
+            if found is None:
+                if isinstance(error, PathExists):
+                    raise
+                found = await self._remote.create_directory(path, change.permission)
+            item = found
+        self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
+
+    # -- contents
+
+    async def _upload(self, change: Upload) -> None:
+        path = self._path(change.parent, change.name)
+        mime_type = mimetypes.guess_type(change.name)[0] or "application/octet-stream"
+        async with self._local.snapshot(change.node) as snapshot:
+            if change.replaces is None or change.covers_shared:
+                item = await self._create(path, change, snapshot, mime_type)
+            else:
+                item = await self._replace(path, change, snapshot, mime_type)
+        if item.size != snapshot.content.size:
+            raise ServerFailure(
+                f"the server stored {item.size} of {snapshot.content.size} bytes of {path}", "it will be sent again"
+            )
+        entry = entry_of(item, change.node, change.parent, change.name, snapshot.content.sha256)
+        if change.replaces is not None and change.replaces != change.node:
+            self._trees.forget(change.replaces)
+        self._trees.acknowledge(entry)
+        if entry.content is not None:
+            self._local.pushed(change.node, snapshot.content, entry.content)
+
+    async def _create(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
+        known = self._trees.state.base.get(change.replaces) if change.replaces is not None else None
+        try:
+            return await self._remote.create_file(path, change.permission, snapshot.path, mime_type)
+        except (OutcomeUnknown, ServerFailure):
+            item = known.item if known is not None else None
+            found = await find_created(self._remote, path, Kind.FILE, snapshot.content, item)
+            if found is not None:
+                return found
+            return await self._remote.create_file(path, change.permission, snapshot.path, mime_type)
+        except PathExists:
+            # A create of ours whose answer was lost with the process that sent it, or somebody else's file.
+            found = await find_created(self._remote, path, Kind.FILE, snapshot.content)
+            if found is None or await digest_of(self._remote, found.id) != snapshot.content.sha256:
+                raise
+            return found
+
+    async def _replace(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
+        if change.replaces is None:
+            raise Gone
+        base = self._base(change.replaces)
+        old = base.content.revision if base.content is not None else None
+        if old is None or (change.expected is not None and old != change.expected):
+            raise Gone
+        aside = Aside(self._tokens(), change.node, path, old)
+        wanted = Replacement(path, change.permission, snapshot.path, snapshot.content, mime_type, old)
+        return await self.replacer.replace(wanted, aside)
+
+    # -- moves and permissions
+
+    async def _move(self, change: MoveRemote | Displace) -> None:
+        base = self._base(change.node)
+        if base.item is None:
+            raise Gone
+        before = self._path(base.parent, base.name)
+        item = await move(self._remote, base.item, self._path(change.parent, change.name))
+        if isinstance(change, Displace) and _is_other_version(base, item):
+            await move(self._remote, base.item, before)  # changed since the listing: it must not be deleted unseen
+            raise Overtaken
+        has_children = bool(self._trees.state.base.children(change.node))
+        if base.kind is Kind.DIRECTORY and has_children and not await self._children_follow(change, item.path):
+            await self._move_below(change.node, item.path)
+        elif has_children:
+            self._trees.carried.add(change.node)
+        self._trees.acknowledge_change(replace(base, parent=change.parent, name=change.name), item)
+
+    async def _children_follow(self, change: MoveRemote | Displace, path: str) -> bool:
+        """Tell whether this server moves children along (contract I-18): asked once, then remembered."""
+        state = self._trees.state
+        known = state.setting(_CASCADE)
+        if known is None:
+            child = next(
+                (e for e in map(state.base.get, state.base.children(change.node).values()) if e and e.item), None
+            )
+            if child is None or child.item is None:
+                return True
+            found = await get_if_there(self._remote, child.item)
+            known = "cascade" if found is None or found.path == f"{path}/{child.name}" else "orphan"
+            with state.transaction():
+                state.remember(_CASCADE, known)
+        return known == "cascade"
+
+    async def _move_below(self, directory: NodeId, path: str) -> None:
+        """Move what a directory held after it, parents first (contract, protocol M)."""
+        base = self._trees.state.base
+        for name, child in list(base.children(directory).items()):
+            entry = base.get(child)
+            if entry is None:
+                continue
+            child_path = f"{path}/{name}"
+            if entry.item is not None:
+                item = await move(self._remote, entry.item, child_path)
+                self._trees.acknowledge_change(entry, item)
+            if entry.kind is Kind.DIRECTORY:
+                await self._move_below(child, child_path)
+
+    async def _set_permission(self, change: SetRemotePermission) -> None:
+        base = self._base(change.node)
+        if base.item is None:
+            raise Gone
+        try:
+            item = await self._remote.update(base.item, permission=change.permission)
+        except (OutcomeUnknown, ServerFailure):
+            item = await self._remote.get(base.item)
+            if item.permission is not change.permission:
+                item = await self._remote.update(base.item, permission=change.permission)
+        self._trees.acknowledge_change(replace(base, permission=change.permission), item)
+
+    # -- deletions
+
+    async def _delete(self, change: DeleteRemote) -> None:
+        base = self._trees.state.base.get(change.node)
+        if base is None:
+            raise Gone
+        if base.item is not None:
+            await delete(self._remote, base.item)
+        with self._trees.state.transaction():
+            for node in reversed(change.nodes):
+                self._trees.forget(node)
+
+
+def _is_other_version(base: Entry, item: Item) -> bool:
+    """Tell whether a file is no longer what base knows."""
+    old = base.content.revision if base.content is not None else None
+    return old is not None and (old.size, old.key) != (item.size, item.key)

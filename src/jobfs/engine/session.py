@@ -1,0 +1,568 @@
+"""One workspace kept in step: derives the work from the three trees, and has it done.
+
+A *round* takes the nodes that are due, plans, applies the local half at once and sends the remote half off. Rounds run
+beside each other as far as they concern different nodes: a node with a request under way is *busy*, and whatever would
+build on it waits. There is no queue of operations anywhere; after a restart the first round derives what is left.
+
+**Invariants.** Between reading the trees for a plan and the end of its local half nothing is awaited (in a mount). A
+node that failed is looked at again: after the next listing where the workspace was not as expected, after a pause
+that grows from 0.2 s to 60 s where the server could not be reached, after its next change where the server refused
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import string
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Protocol, assert_never
+
+from jobfs.engine.feed import Feed, FeedTimes
+from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
+from jobfs.engine.lookahead import LookAhead, Prefetch
+from jobfs.engine.lookup import digest_of
+from jobfs.engine.pusher import LocalBytes, Outcome, Pusher
+from jobfs.engine.remote import Remote
+from jobfs.engine.rules import Rules
+from jobfs.engine.schedule import Schedule
+from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, nodes_of
+from jobfs.engine.trees import Trees
+from jobfs.engine.workspace import Workspace
+from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
+from jobfs.model import Item, NodeId, Problem, path_of
+from jobfs.planner.guards import check_deletions
+from jobfs.planner.plan import (
+    BaseChange,
+    Conflict,
+    ConflictPolicy,
+    DeleteRemote,
+    LocalChange,
+    Plan,
+    Rebind,
+    RemoteChange,
+    Stage,
+)
+from jobfs.planner.reconcile import reconcile
+from jobfs.store.state import Refusal
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.2
+_LAST_PAUSE_S = 60.0
+_NO_LIMIT = 1 << 60
+_TOKEN_LETTERS = string.ascii_lowercase + string.digits
+
+
+class LocalSide(LocalBytes, Protocol):
+    """What a session needs of the side that the user sees: a mount's tree, or a real folder."""
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether ``apply`` suspends nowhere."""
+
+    async def apply(self, changes: Iterable[LocalChange]) -> set[NodeId]:
+        """Show what the planner wants shown; return the nodes to look at again."""
+
+    async def prepare(self, nodes: Iterable[NodeId]) -> None:
+        """Make hashes of changed files known before a plan."""
+
+
+class Recorder(Protocol):
+    """Records the base half of a plan."""
+
+    def apply_base(self, changes: Iterable[BaseChange]) -> None:
+        """Record what needs no work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a session behaves.
+
+    :param max_deletions: so many deletions never stop a plan; None: any number.
+    :param guards_pushes: whether deletions found here are doubtful (a scan) rather than asked for (a system call).
+    :param read_deadline_s: how long a read waits without any progress.
+    """
+
+    policy: ConflictPolicy = ConflictPolicy.KEEP_BOTH
+    max_deletions: int | None = 0
+    guards_pushes: bool = False
+    pushes: bool = True
+    pulls: bool = True
+    read_deadline_s: float = DEFAULT_DEADLINE_S
+    prefetch: Prefetch = Prefetch.SMALL
+    times: FeedTimes = field(default_factory=FeedTimes)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsynced:
+    """A node whose changes the server does not have yet."""
+
+    node: NodeId
+    path: str
+    reason: str
+
+
+def random_token() -> str:
+    """Return eight random letters and digits for hidden names."""
+    return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(8))
+
+
+class Session:
+    """Keeps one workspace in step. ``start``, then use the workspace, then ``drain`` and ``stop``."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        remote: Remote,
+        trees: Trees,
+        hydrator: Hydrator,
+        *,
+        side: LocalSide,
+        recorder: Recorder,
+        options: Options,
+    ) -> None:
+        self.workspace = workspace
+        self.state = workspace.state
+        self.remote = remote
+        self.trees = trees
+        self.hydrator = hydrator
+        self.options = options
+        self._side = side
+        self._recorder = recorder
+        self.pusher = Pusher(remote, trees, side, random_token)
+        self.rules = Rules(workspace, trees, remote)
+        self.feed = Feed(remote, trees, self.rules, self, options.times)
+        self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
+        self.schedule = Schedule(lambda node: bool(workspace.writers.get(node)))
+        self.traffic = Traffic(self.state, trees, workspace)
+        self._deferred: set[NodeId] = set()
+        self._after_listing: set[NodeId] = set()
+        self._waiting: set[NodeId] = set()
+        self.refusals: dict[NodeId, Refusal] = {}
+        self.plan_problems: dict[NodeId, Problem] = {}
+        self.guard_detail = ""
+        self.conflicts: list[Conflict] = []
+        self.offline: JobfsError | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._changes: dict[NodeId, asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        self.workspace.on_touch = self.touch
+        self.hydrator.on_gone = lambda node: self.feed.request()
+        self.hydrator.on_read = self.look_ahead.note
+        self.pusher.on_done = self._released
+        self.pusher.on_error = self.went_offline
+        self.pusher.on_refused = self._refused
+
+    @property
+    def busy(self) -> Collection[NodeId]:
+        """The nodes with a request of ours under way."""
+        return self.traffic.busy
+
+    # -- life
+
+    async def start(self, *, wait_for_listing: bool) -> None:
+        """Begin. What an earlier session left unpushed is derived from the trees and pushed.
+
+        :param wait_for_listing: return only after the first listing (a first mount has nothing to show without it).
+        :raises ApiError: the first listing failed.
+        """
+        self.refusals = self.state.refusals()
+        self.rules.start()
+        if wait_for_listing:
+            await self.feed.poll()
+        for node in self.differing():
+            self._look_again(node)
+        self._loops = [
+            asyncio.create_task(self._work(), name="session-work"),
+            asyncio.create_task(self.feed.run(), name="session-feed"),
+        ]
+
+    async def stop(self) -> None:
+        """End at once. What is not pushed stays in the store and is pushed by the next session."""
+        for task in [*self._loops, *self._tasks]:
+            task.cancel()
+        for task in [*self._loops, *self._tasks]:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.hydrator.stop()
+        await self.look_ahead.stop()
+
+    async def drain(self, deadline_s: float | None) -> list[Unsynced]:
+        """Push until nothing is dirty, or until the deadline; return what could not be pushed, with the reason."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._has_work():
+                    self._idle.clear()
+                    self._wake.set()
+                    await self._idle.wait()
+                await self.pusher.replacer.settle()
+        return self.unsynced()
+
+    async def push_now(self, node: NodeId) -> None:
+        """Return once the server has a node as it is now.
+
+        :raises ApiError: the server refused it or cannot be reached.
+        """
+        while self.state.local.get(node) is not None:
+            if (refusal := self.refusals.get(node)) is not None:
+                raise Refused(refusal.detail, "change the file, or see 'jobfs status'")
+            if (problem := self.plan_problems.get(node)) is not None:
+                raise Refused(problem.detail, "see 'jobfs status'")
+            if self.offline is not None:
+                raise self.offline
+            if self._is_settled(node):
+                return
+            self._look_again(node)
+            changed = self._changes.setdefault(node, asyncio.get_running_loop().create_future())
+            await asyncio.shield(changed)
+
+    def _is_settled(self, node: NodeId) -> bool:
+        record = self.state.synced.get(node)
+        known = self.state.base.get(node)
+        if record is None:
+            return True
+        return known is not None and not record.is_dirty and not is_restructured(record, known)
+
+    def _has_work(self) -> bool:
+        return bool(len(self.schedule) or self.traffic.busy or self._tasks or self._deferred or self._after_listing)
+
+    def unsynced(self) -> list[Unsynced]:
+        """Return the nodes whose changes the server does not have."""
+        found = []
+        for node in self.differing():
+            path = path_of(self.state.local, node)
+            if path is None:
+                path = path_of(self.state.base, node) or f"#{node}"
+            found.append(Unsynced(node, path, self._reason(node)))
+        return sorted(found, key=lambda unsynced: unsynced.path)
+
+    def _reason(self, node: NodeId) -> str:
+        if (refusal := self.refusals.get(node)) is not None:
+            return refusal.detail
+        if (problem := self.plan_problems.get(node)) is not None:
+            return problem.detail
+        return self.offline.cause if self.offline is not None else "not sent yet"
+
+    def differing(self) -> list[NodeId]:
+        """Return the synchronised nodes that differ from base: the work that is left to push."""
+        local, base = self.state.local, self.state.base
+        found = []
+        for entry in local.entries():
+            if entry.is_local_only:
+                continue
+            known = base.get(entry.id)
+            if known is None or (known.parent, known.name, known.permission) != (
+                entry.parent,
+                entry.name,
+                entry.permission,
+            ):
+                if entry.id != entry.parent:
+                    found.append(entry.id)
+            elif entry.is_dirty:
+                found.append(entry.id)
+        found += [node for node in base if self.state.synced.get(node) is None]
+        return found
+
+    # -- what makes work
+
+    def touch(self, node: NodeId) -> None:
+        """Note a change by the user: the node is pushed once it has been quiet for a moment."""
+        if node in self.refusals:
+            del self.refusals[node]
+            with self.state.transaction():
+                self.state.drop_refusal(node)
+            self.look_again(self.traffic.unblock(node))
+        if self.options.pushes:
+            self.schedule.touch(node, self.workspace.clock.monotonic_s())
+            self._wake.set()
+
+    def look_again(self, nodes: Iterable[NodeId]) -> None:
+        """Plan nodes anew at once: the remote side changed, or something under way ended."""
+        for node in nodes:
+            self._look_again(node)
+
+    def _look_again(self, node: NodeId) -> None:
+        self.schedule.look_again(node, self.workspace.clock.monotonic_s())
+        self._wake.set()
+
+    def listed(self) -> None:
+        """Note that a listing was taken in: what waited for it is looked at again."""
+        self.went_online()
+        waiting, self._after_listing = self._after_listing, set()
+        self.look_again(waiting)
+
+    def postpone(self, nodes: Iterable[NodeId], error: JobfsError) -> None:
+        """Plan nodes anew after a pause: the server could not be reached for them, or the disk is full."""
+        self._deferred.update(nodes)
+        self.went_offline(error)
+
+    def await_listing(self, nodes: Iterable[NodeId]) -> None:
+        """Plan nodes anew after the next listing, which is asked for: they are not as last listed."""
+        self._after_listing.update(nodes)
+        self.feed.request()
+
+    def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
+        """Finish or undo what interrupted replaces of ours left."""
+        self._spawn(self._mend(items, epoch), "session-mend")
+
+    async def _mend(self, items: Sequence[Item], epoch: int) -> None:
+        try:
+            await self.pusher.replacer.mend(items, epoch)
+        except (NotFound, PathExists) as error:
+            _log.info("left for the next listing: %s", error)
+        except JobfsError as error:
+            self.went_offline(error)
+
+    def went_offline(self, error: JobfsError) -> None:
+        """Note that the server could not be reached or did not take us."""
+        for node in list(self._changes):
+            self._tell(node)
+        if self.offline is None:
+            _log.info("the server cannot be reached: %s", error)
+            self.offline = error
+            self._spawn(self._pause(), "session-pause")
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
+        self.offline = None
+        self._retry_deferred()
+
+    def went_online(self) -> None:
+        """Note that the server answers."""
+        self._pause_s = _FIRST_PAUSE_S
+        self.offline = None
+        self._retry_deferred()
+
+    def _retry_deferred(self) -> None:
+        waiting, self._deferred = self._deferred, set()
+        self.look_again(waiting)
+
+    def _refused(self, node: NodeId, refusal: Refusal) -> None:
+        self.refusals[node] = refusal
+        _log.info("the server refused node %d: %s", node, refusal.detail)
+
+    # -- rounds
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            due = self._take_due()
+            if due:
+                await self._round(due)
+                continue
+            if not self._has_work():
+                self._idle.set()
+            next_s = self.schedule.next_s()
+            timeout = None if next_s is None else max(0.0, next_s - self.workspace.clock.monotonic_s())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+
+    def _take_due(self) -> set[NodeId]:
+        due = set()
+        for node in self.schedule.take(self.workspace.clock.monotonic_s()):
+            if node in self.refusals:
+                continue
+            blocker = self.traffic.blocker(node, self.refusals)
+            if blocker is None:
+                due.add(node)
+            else:
+                self.traffic.block(node, blocker)
+        return due
+
+    async def _round(self, due: set[NodeId]) -> None:
+        try:
+            await self._side.prepare(due)
+            self.rules.see_local(due)
+            plan = self._plan(due)
+            blocker = next((node for node in nodes_of(plan) if node in self.traffic.busy), None)
+            if blocker is not None:
+                for node in due:
+                    self.traffic.block(node, blocker)
+                return
+            self._note(plan, due)
+            await self._execute(plan, due)
+        except StateError as error:
+            _log.warning("the local store failed: %s", error)
+            self._start_over(due, error)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback; the session must go on
+            _log.exception("unexpected error in a round")
+            self._start_over(due, JobfsError(f"unexpected: {error!r}", "see the log"))
+
+    def _start_over(self, due: set[NodeId], error: JobfsError) -> None:
+        """After a failure half-way: take base for what the server has, list again, and plan the nodes after a pause."""
+        self.trees.reset_remote()
+        self._deferred |= due
+        self.feed.request()
+        self.went_offline(error)
+
+    def _plan(self, due: set[NodeId]) -> Plan:
+        return reconcile(
+            self.state.base,
+            self.state.synced,
+            self.trees.remote,
+            due,
+            policy=self.options.policy,
+            stamp=self.workspace.conflict_stamp(),
+            opaque=self.feed.opaque,
+        )
+
+    def _note(self, plan: Plan, due: set[NodeId]) -> None:
+        """Remember problems and conflicts for the user."""
+        for node in due:
+            self.plan_problems.pop(node, None)
+        for problem in plan.problems:
+            if problem.node is not None:
+                self.plan_problems[problem.node] = problem
+                self._tell(problem.node)
+        self.conflicts += plan.conflicts
+        for conflict in plan.conflicts:
+            _log.info("conflict at %s: the local version is now %s", conflict.path, conflict.copy or "in the history")
+
+    def _is_listing_needed(self, plan: Plan) -> bool:
+        """Tell whether a plan deletes on the server on the word of a listing that is too old for that.
+
+        No delete of the API is conditional, and a directory goes with everything in it (contract I-23): whatever
+        appeared there since the last listing would be destroyed unseen.
+        """
+        deletes = any(isinstance(change, DeleteRemote) for stage in plan.to_remote for change in stage)
+        return deletes and self.options.pushes and not self.feed.is_fresh()
+
+    async def _execute(self, plan: Plan, due: set[NodeId]) -> None:
+        if self._is_guarded(plan):
+            return
+        if self._is_listing_needed(plan):
+            self._after_listing |= due
+            self.feed.request()
+            return
+        self._waiting |= set(plan.waiting)
+        self._recorder.apply_base(plan.to_base)
+        for recorded in plan.to_base:
+            if not isinstance(recorded, Rebind):
+                self._look_again(base_node(recorded))
+        stages = plan.to_remote if self.options.pushes else ()
+        changes = [change for stage in stages for change in stage]
+        for change in changes:
+            self.traffic.hold(change)
+        pulls = plan.to_local if self.options.pulls else ()
+        if self._side.is_instant:
+            self.look_again(await self._side.apply(pulls))
+            if pulls:
+                self._wake_waiting()
+            if stages:
+                self._spawn(self.pusher.run(stages), "session-push")
+        elif pulls or stages:
+            self.traffic.busy.update(change.node for change in pulls)
+            self._spawn(self._apply_then_push(pulls, stages), "session-apply")
+        for node in plan.fetch:
+            self.traffic.busy[node] += 1
+            self._spawn(self._fetch_remote_hash(node), "session-fetch")
+
+    async def _apply_then_push(self, pulls: tuple[LocalChange, ...], stages: tuple[Stage, ...]) -> None:
+        """Change a real folder, then the server; nodes are busy from before this starts."""
+        try:
+            touched = await self._side.apply(pulls)
+        finally:
+            for change in pulls:
+                self._let_go(change.node)
+        self.look_again(touched)
+        self._wake_waiting()
+        await self.pusher.run(stages)
+
+    def _is_guarded(self, plan: Plan) -> bool:
+        """Stop a plan that deletes too much; tell the user what and how to allow it."""
+        verdict = check_deletions(
+            plan,
+            local_size=len(self.state.local) - 1,
+            remote_size=len(self.trees.remote) - 1 if self.options.guards_pushes else _NO_LIMIT,
+            allow=self.options.max_deletions,
+        )
+        if verdict.is_stopped and verdict.detail != self.guard_detail:
+            _log.warning("stopped: %s", verdict.detail)
+        self.guard_detail = verdict.detail if verdict.is_stopped else ""
+        return verdict.is_stopped
+
+    async def _fetch_remote_hash(self, node: NodeId) -> None:
+        """Look at the remote bytes of a node, so that the planner can tell whether both sides changed alike."""
+        try:
+            entry = self.trees.remote.get(node)
+            if entry is None or entry.item is None or entry.content is None:
+                return
+            sha256 = await digest_of(self.remote, entry.item)
+            if self.trees.remote.get(node) is entry:
+                self.trees.remote.put(replace(entry, content=replace(entry.content, sha256=sha256)))
+            self._let_go(node)
+            self._look_again(node)
+        except NotFound:
+            self._let_go(node)
+            self._after_listing.add(node)
+            self.feed.request()
+        except ApiError as error:
+            self._let_go(node)
+            self._deferred.add(node)
+            self.went_offline(error)
+
+    def _tell(self, node: NodeId) -> None:
+        """Wake whoever waits for a node to reach the server."""
+        changed = self._changes.pop(node, None)
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    # -- ends of changes
+
+    def _released(self, change: RemoteChange, outcome: Outcome) -> None:
+        """Note the end of a change: its nodes are free, and looked at when its outcome says so."""
+        for node in concerns(change):
+            self.look_again(self.traffic.release(change, node))
+            self._tell(node)
+            match outcome:
+                case Outcome.DONE:
+                    self._look_again(node)
+                    self._wake_waiting()
+                case Outcome.STALE:
+                    self._after_listing.add(node)
+                case Outcome.OFFLINE:
+                    self._deferred.add(node)
+                case Outcome.REFUSED:
+                    self.traffic.block(node, change.node)
+                case _:
+                    assert_never(outcome)
+        if outcome is Outcome.STALE:
+            self.feed.request()
+        elif outcome is Outcome.DONE:
+            self.went_online()
+        elif self.offline is None and self._deferred:
+            self._spawn(self._pause(), "session-pause")
+
+    def _wake_waiting(self) -> None:
+        """Look again at nodes whose place was not free: something has moved."""
+        waiting, self._waiting = self._waiting, set()
+        self.look_again(waiting)
+
+    def _let_go(self, node: NodeId) -> None:
+        self.look_again(self.traffic.let_go(node))
+
+    # -- tasks
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("unexpected: %s", error, exc_info=error)
+            self.feed.request()

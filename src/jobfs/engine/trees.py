@@ -1,0 +1,177 @@
+"""The three trees together, and the changes that concern more than one of them.
+
+**Invariant: base says only what the server acknowledged.** Every method here is one transaction; base and the remote
+tree are changed together, so that an acknowledgement is never seen by one and not by the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision
+from jobfs.store.state import State
+from jobfs.store.trees import Tree
+
+
+class Trees:
+    """Base and local in the store, remote in memory.
+
+    After a start the remote tree is base: nothing has been observed yet, so nothing differs.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.remote: Tree[Entry] = Tree()
+        for entry in state.base.entries():
+            self.remote.put(entry)
+        self.epoch = 0
+        self.carried: set[NodeId] = set()
+        self._acknowledged: dict[NodeId, int] = {}
+        self._tombstones: dict[ItemId, int] = {}
+
+    # -- what the server acknowledged
+
+    def acknowledge(self, entry: Entry) -> None:
+        """Record what the server holds for a node now."""
+        with self.state.transaction():
+            self.state.put_base(entry)
+        self.remote.put(entry)
+        self._acknowledged[entry.id] = self.epoch
+
+    def acknowledge_change(self, entry: Entry, item: Item) -> None:
+        """Record a move or permission change of an item; its revision advances unless somebody else was there too."""
+        before = entry.content
+        if before is None or before.revision is None:
+            self.acknowledge(entry)
+            return
+        old = before.revision
+        if (item.size, item.key) != (old.size, old.key):
+            self.acknowledge(entry)
+            return
+        self.advance(entry, Content(before.size, before.sha256, item.revision))
+
+    def advance(self, entry: Entry, content: Content) -> None:
+        """Record a newer revision of the same bytes; a clean local file follows."""
+        old = entry.content.revision if entry.content is not None else None
+        with self.state.transaction():
+            self.state.put_base(replace(entry, content=content))
+            local = self.state.local.get(entry.id)
+            if local is not None and local.content is not None and old and local.content.revision == old:
+                sha256 = local.content.sha256 or content.sha256
+                self.state.put_local(replace(local, content=replace(content, sha256=sha256)))
+        self.remote.put(replace(entry, content=content))
+        self._acknowledged[entry.id] = self.epoch
+
+    def forget(self, node: NodeId) -> None:
+        """Record that the server no longer has a node, and remember its item while a listing may still show it."""
+        gone = self.state.base.get(node) or self.remote.get(node)
+        with self.state.transaction():
+            self.state.drop_base(node)
+        self.remote.drop(node)
+        self._acknowledged[node] = self.epoch
+        if gone is not None and gone.item is not None:
+            self._tombstones[gone.item] = self.epoch
+
+    def bury(self, item: ItemId) -> None:
+        """Remember an item that we deleted and that no record names."""
+        self._tombstones[item] = self.epoch
+
+    def rebind(self, old: NodeId, new: NodeId) -> None:
+        """Give what base and remote know as ``old`` to the node ``new``; children follow."""
+        with self.state.transaction():
+            entry = self.state.base.get(old)
+            if entry is not None:
+                children = list(self.state.base.children(old).values())
+                self.state.drop_base(old)
+                self.state.put_base(replace(entry, id=new))
+                for child in children:
+                    below = self.state.base.get(child)
+                    if below is not None:
+                        self.state.put_base(replace(below, parent=new))
+        rekey(self.remote, old, new)
+        if old in self._acknowledged:
+            self._acknowledged[new] = self._acknowledged.pop(old)
+
+    # -- listings
+
+    def absorb_moves(self, items: Iterable[Item]) -> None:
+        """Take new times of items that moved along with a directory of ours for what they are.
+
+        The server may stamp them (contract I-38 does not say); their size and storage key, which a change of the bytes
+        would change, are as before. Without this, renaming a directory would download all of it again.
+        """
+        if not self.carried:
+            return
+        nodes = {entry.item: entry for entry in self.state.base.entries() if entry.content is not None}
+        with self.state.transaction():
+            for item in items:
+                entry = nodes.get(item.id)
+                old = entry.content.revision if entry is not None and entry.content is not None else None
+                if entry is None or entry.content is None or old is None or old.updated_at == item.updated_at:
+                    continue
+                same = (item.size, item.key) == (old.size, old.key) and bool(old.key)
+                if same and is_below(self.state.base, entry.id, self.carried):
+                    self.advance(entry, Content(entry.content.size, entry.content.sha256, item.revision))
+        self.carried.clear()
+
+    def reset_remote(self) -> None:
+        """Take base for what the server has, until the next listing: after a transaction that failed half-way."""
+        self.remote = Tree()
+        for entry in self.state.base.entries():
+            self.remote.put(entry)
+
+    def begin_listing(self) -> int:
+        """Start a new epoch and return it: what is acknowledged from now on may be missing in the listing."""
+        self.epoch += 1
+        return self.epoch
+
+    def acknowledged_since(self, epoch: int) -> set[NodeId]:
+        """Return the nodes that were acknowledged in this epoch or later."""
+        return {node for node, at in self._acknowledged.items() if at >= epoch}
+
+    def buried_since(self, epoch: int) -> set[ItemId]:
+        """Return the items that were deleted in this epoch or later."""
+        return {item for item, at in self._tombstones.items() if at >= epoch}
+
+    def end_listing(self, epoch: int) -> None:
+        """Forget what no listing can miss any more."""
+        self._acknowledged = {node: at for node, at in self._acknowledged.items() if at >= epoch}
+        self._tombstones = {item: at for item, at in self._tombstones.items() if at >= epoch}
+
+
+def rekey(tree: Tree[Entry], old: NodeId, new: NodeId) -> None:
+    """Give a node of a tree another number; its children follow."""
+    entry = tree.get(old)
+    if entry is None:
+        return
+    children = list(tree.children(old).values())
+    tree.drop(old)
+    tree.put(replace(entry, id=new))
+    for child in children:
+        below = tree.get(child)
+        if below is not None:
+            tree.put(replace(below, parent=new))
+
+
+def entry_of(item: Item, node: NodeId, parent: NodeId, name: str, sha256: str | None) -> Entry:
+    """Return the record of an item that the server has just acknowledged."""
+    revision: Revision | None = item.revision if item.kind is Kind.FILE else None
+    content = Content(item.size, sha256, revision) if item.kind is Kind.FILE else None
+    kind = item.kind if item.kind is not None else Kind.FILE
+    shared = item.lifecycle.value == "application"
+    return Entry(node, parent, name, kind, item.permission, content, item.id, shared)
+
+
+def is_below(tree: Tree[Entry], node: NodeId, ancestors: set[NodeId]) -> bool:
+    """Tell whether a node or one of its ancestors is in a set."""
+    seen = 0
+    while node != ROOT and seen < 4096:
+        if node in ancestors:
+            return True
+        entry = tree.get(node)
+        if entry is None:
+            return False
+        node = entry.parent
+        seen += 1
+    return False

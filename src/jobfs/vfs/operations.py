@@ -1,0 +1,282 @@
+"""The file system as transports see it: one call for each operation of the FUSE low-level protocol, by inode number.
+
+A transport translates and nothing else. Plain functions answer at once from memory and the local disk; coroutines may
+wait for the network. For reading and writing there are both: ``read_now`` and ``write_now`` return None where the
+coroutine of the same name is needed, so that a transport can answer without a task whatever is here.
+
+Failures are ``OSError`` with the POSIX errno, or ``ApiError`` and ``StateError``, which ``fuse.errno`` maps.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from jobfs.engine.session import Session
+from jobfs.engine.workspace import Happening, LocalChange
+from jobfs.model import ROOT, Kind, LocalNode, NodeId
+from jobfs.vfs.attributes import Attributes
+from jobfs.vfs.control import CONTROL, CONTROL_NAME, ControlDirectory, Report
+from jobfs.vfs.extended import ExtendedAttributes
+from jobfs.vfs.files import Files
+from jobfs.vfs.inodes import Handle, InodeTable
+from jobfs.vfs.namespace import Namespace, RenameFlags, fail
+
+Names = list[tuple[str, NodeId]]
+
+
+class Audience(Protocol):
+    """Who must know of changes that no request of the transport made: its caches."""
+
+    def name_changed(self, parent: NodeId, name: str) -> None:
+        """A name came, went, or stands for another node."""
+
+    def attributes_changed(self, node: NodeId) -> None:
+        """The stat of a node is another one; its bytes are the same."""
+
+
+class Vfs:
+    """One mounted workspace.
+
+    :param session: started by the caller; the vfs neither starts nor stops it.
+    :param reports: the files of ``.jobfs/`` (see ``control``).
+    :param durable_remotely: ``fsync`` waits until the server has the file (``--fsync remote``).
+    :param write_through: closing a written file waits for the server and reports its error.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        reports: Mapping[str, Report],
+        durable_remotely: bool = False,
+        write_through: bool = False,
+    ) -> None:
+        workspace = session.workspace
+        self.session = session
+        self.workspace = workspace
+        self.table = InodeTable()
+        self.namespace = Namespace(workspace, self.table, session.hydrator)
+        self.files = Files(workspace, self.table, self.namespace, session.hydrator)
+        self.extended = ExtendedAttributes(session, self.namespace)
+        self.control = ControlDirectory(reports, workspace.clock.wall_ns)
+        self.durable_remotely = durable_remotely
+        self.write_through = write_through
+        workspace.on_remove = self._detach
+
+    def _detach(self, record: LocalNode, was_replaced: bool) -> bool:
+        return self.table.detach(record, was_replaced=was_replaced)
+
+    def tell(self, audience: Audience) -> None:
+        """Tell an audience, from now on, of every change that comes from outside; on the loop, so it must not wait."""
+
+        def listener(change: LocalChange) -> None:
+            if change.happening is Happening.ATTRIBUTES:
+                audience.attributes_changed(change.node)
+            else:
+                audience.name_changed(change.parent, change.name)
+
+        self.workspace.listeners.append(listener)
+
+    # -- looking
+
+    def lookup(self, parent: NodeId, name: str) -> Attributes:
+        """Find a name in a directory; ENOENT."""
+        if parent == CONTROL:
+            found = self.control.find(name)
+            if found is None:
+                raise fail(errno.ENOENT)
+            return self.control.attributes(found)
+        if parent == ROOT and name == CONTROL_NAME:
+            return self.control.attributes(CONTROL)
+        return self.namespace.attributes(self.namespace.lookup(parent, name))
+
+    def attributes(self, node: NodeId) -> Attributes:
+        """Return the stat of a node; ESTALE for one that is gone and not open."""
+        return self.control.attributes(node) if self.control.owns(node) else self.namespace.attributes(node)
+
+    def parent(self, node: NodeId) -> NodeId:
+        """Return the directory that holds a directory, for ``..``."""
+        return ROOT if node == CONTROL else self.namespace.record(node).parent
+
+    def names(self, directory: NodeId) -> Names:
+        """Return the names of a directory as they are now, without ``.`` and ``..``."""
+        if directory == CONTROL:
+            return self.control.children()
+        self.session.feed.opened()
+        return list(self.namespace.children(directory))
+
+    def has(self, directory: NodeId, name: str, node: NodeId) -> bool:
+        """Tell whether a name in a directory stands for a node."""
+        found = self.control.find(name) if directory == CONTROL else self.namespace.find(directory, name)
+        return found == node
+
+    def read_link(self, node: NodeId) -> str:
+        """Return the target of a symlink."""
+        return self.namespace.read_link(node)
+
+    # -- names
+
+    def make(self, parent: NodeId, name: str, kind: Kind, *, mode: int, target: str = "") -> Attributes:
+        """Make a file, directory, symlink, fifo or socket. ``mode`` is without the umask's bits."""
+        self._refuse_control(parent, name)
+        return self.namespace.attributes(self.namespace.make(parent, name, kind, mode=mode, target=target).id)
+
+    def link(self, node: NodeId, parent: NodeId, name: str) -> Attributes:
+        """Give a local-only file a further name; EPERM elsewhere."""
+        self._refuse_control(parent, name)
+        self.namespace.link(node, parent, name)
+        return self.namespace.attributes(node)
+
+    def unlink(self, parent: NodeId, name: str) -> None:
+        """Remove a name of a file."""
+        self._refuse_control(parent, name)
+        self.namespace.unlink(parent, name)
+
+    def rmdir(self, parent: NodeId, name: str) -> None:
+        """Remove an empty directory."""
+        self._refuse_control(parent, name)
+        self.namespace.rmdir(parent, name)
+
+    async def rename(
+        self, parent: NodeId, name: str, new_parent: NodeId, new_name: str, flags: RenameFlags = RenameFlags.NONE
+    ) -> None:
+        """Move a name, as renameat2(2)."""
+        self._refuse_control(parent, name)
+        self._refuse_control(new_parent, new_name)
+        await self.namespace.rename(parent, name, new_parent, new_name, flags)
+
+    def _refuse_control(self, parent: NodeId, name: str) -> None:
+        if parent == CONTROL or (parent == ROOT and name == CONTROL_NAME):
+            raise fail(errno.EPERM)
+
+    # -- attributes
+
+    def set_mode(self, node: NodeId, mode: int) -> None:
+        """Change the permission bits (chmod)."""
+        if self.control.owns(node):
+            raise fail(errno.EPERM)
+        self.namespace.set_mode(node, mode)
+
+    def set_times(self, node: NodeId, *, mtime_ns: int | None) -> None:
+        """Set the time of the last change; None leaves it. The time of the last access is not kept."""
+        if self.control.owns(node):
+            raise fail(errno.EPERM)
+        self.namespace.set_times(node, mtime_ns=mtime_ns)
+
+    def truncate_now(self, node: NodeId, size: int) -> bool:
+        """Set the length of a file, or return False where ``truncate`` has to wait."""
+        if self.control.owns(node):
+            raise fail(errno.EPERM)
+        return self.files.truncate_now(node, size)
+
+    async def truncate(self, node: NodeId, size: int) -> None:
+        """Set the length of a file."""
+        if self.control.owns(node):
+            raise fail(errno.EPERM)
+        await self.files.truncate(node, size)
+
+    # -- files
+
+    def open(self, node: NodeId, flags: int) -> Handle:
+        """Open a file; with O_TRUNC also empty it. Never waits for the network."""
+        if not self.control.owns(node):
+            return self.files.open(node, flags)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise fail(errno.EACCES)
+        handle = self.table.open(node, readable=True, writable=False, append=False)
+        handle.snapshot = self.control.content(node)
+        return handle
+
+    def create(self, parent: NodeId, name: str, *, mode: int, flags: int) -> tuple[Attributes, Handle]:
+        """Make and open a file; EEXIST where the name is taken, the caller having looked it up before."""
+        made = self.make(parent, name, Kind.FILE, mode=mode)
+        try:
+            handle = self.table.open(
+                made.inode,
+                readable=flags & os.O_ACCMODE != os.O_WRONLY,
+                writable=flags & os.O_ACCMODE != os.O_RDONLY,
+                append=bool(flags & os.O_APPEND),
+            )
+        except BaseException:
+            self.namespace.unlink(parent, name)
+            raise
+        if handle.is_writable:
+            self.workspace.writers[made.inode] += 1
+            handle.has_written = True
+        return made, handle
+
+    def handle(self, number: int) -> Handle:
+        """Return an open handle; EBADF."""
+        handle = self.table.handles.get(number)
+        if handle is None:
+            raise fail(errno.EBADF)
+        return handle
+
+    def read_now(self, handle: Handle, size: int, offset: int) -> bytes | None:
+        """Return bytes that are here, or None where ``read`` has to wait."""
+        return self.files.read_now(handle, size, offset)
+
+    async def read(self, handle: Handle, size: int, offset: int) -> bytes:
+        """Return bytes, waiting for their download where they are not here."""
+        return await self.files.read(handle, size, offset)
+
+    def write_now(self, handle: Handle, data: bytes | memoryview, offset: int) -> int | None:
+        """Write, or return None where ``write`` has to wait."""
+        return self.files.write_now(handle, data, offset)
+
+    async def write(self, handle: Handle, data: bytes | memoryview, offset: int) -> int:
+        """Write, bringing the file here before its first change."""
+        return await self.files.write(handle, data, offset)
+
+    def flush_now(self, handle: Handle) -> bool:
+        """Serve close(2) at once, or return False where ``flush`` has to wait for the server."""
+        if handle.snapshot is not None:
+            return True
+        if self.write_through and handle.has_written:
+            return False
+        self.files.flush(handle)
+        return True
+
+    async def flush(self, handle: Handle) -> None:
+        """Serve close(2): what was written is in the store before this returns."""
+        if handle.snapshot is not None:
+            return
+        self.files.flush(handle)
+        if self.write_through and handle.has_written:
+            await self.session.push_now(handle.inode.node)
+
+    async def fsync(self, handle: Handle) -> None:
+        """Serve fsync(2): on the local disk, or on the server where that was asked for."""
+        if handle.snapshot is not None:
+            return
+        self.files.fsync(handle)
+        if self.durable_remotely:
+            await self.session.push_now(handle.inode.node)
+
+    def fsync_directory(self, directory: NodeId) -> None:
+        """Make the names of a directory durable against a power cut. Blocks for the local disk."""
+        if not self.control.owns(directory):
+            self.namespace.fsync(directory)
+
+    def release(self, handle: Handle) -> None:
+        """Close a handle."""
+        if handle.snapshot is not None:
+            self.table.close(handle)
+        else:
+            self.files.release(handle)
+
+    async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """Serve fallocate(2)."""
+        await self.files.allocate(handle, mode, offset, length)
+
+    def seek(self, handle: Handle, offset: int, whence: int) -> int:
+        """Serve lseek(2) with SEEK_DATA and SEEK_HOLE."""
+        return self.files.seek(handle, offset, whence)
+
+    def space(self) -> tuple[int, int, int]:
+        """Return block size, blocks and free blocks of the local store, which bounds what can be written."""
+        found = os.statvfs(self.session.state.directory)
+        return found.f_frsize, found.f_blocks, found.f_bavail
