@@ -1,6 +1,7 @@
 """Two mounts of one job, edited at random while the server fails one request in ten: they converge and nothing is lost.
 
-Every write has bytes of its own. A version may be missing at the end only if somebody who saw it replaced or deleted it.
+Every write has bytes of its own. A version may be missing at the end only if somebody who saw it replaced or deleted
+it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 from engine_harness import QUICK, eventually, mounted, run
 from model_remote import ModelPage, ModelRemote
 
+from jobfs.engine.lookahead import Prefetch
 from jobfs.engine.session import Options
 from jobfs.errors import DeadlineExceeded, NotFound, ProtocolViolation
 from jobfs.model import ItemId, Kind
@@ -493,5 +494,30 @@ def test_an_item_id_that_changes_at_the_same_place_is_the_same_file_changed(tmp_
             await mount.pull()
             assert await mount.read("a") == b"two"
             assert mount.names() == ["a"]
+
+    run(scenario())
+
+
+def test_the_longest_unused_clean_copies_are_evicted_and_nothing_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        for number in range(10):
+            remote.put(f"f{number}", bytes([number]) * 1000)
+        options = Options(times=QUICK, cache_bytes=4500, prefetch=Prefetch.NONE)
+        async with mounted(tmp_path, remote, options=options) as mount:
+            await mount.write("dirty", b"d" * 1000)
+
+            held = mount.vfs.open(mount.node("f0"), os.O_RDONLY)
+            assert len(await mount.vfs.read(held, 1000, 0)) == 1000
+            for number in range(1, 10):
+                assert await mount.read(f"f{number}") == bytes([number]) * 1000
+            local = mount.session.state.local
+            here = {name for name in mount.names() if local.get(mount.node(name)).blob is not None}
+            assert {"f0", "f9"} <= here
+            assert mount.session.cache.held_bytes() <= 4500
+            mount.vfs.release(held)
+            assert await mount.read("f1") == bytes([1]) * 1000
+            await mount.settle()
+        assert remote.tree()["dirty"] == b"d" * 1000
 
     run(scenario())

@@ -363,3 +363,15 @@ def test_chmod_of_the_write_bit_is_one_request(tmp_path: Path) -> None:
         assert [call for call, _ in remote.asked()] == ["update", "update"]
 
     run(scenario())
+
+
+def test_a_save_into_a_directory_that_no_item_stands_for_makes_the_directory_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("implied/deep/a", b"old")
+        async with mounted(tmp_path, remote) as mount:
+            await mount.write("implied/deep/a", b"new")
+            await mount.settle()
+        assert remote.tree() == {"implied": None, "implied/deep": None, "implied/deep/a": b"new"}
+
+    run(scenario())

@@ -75,6 +75,7 @@ class Hydrator:
         self._running: dict[Revision, _Hydration] = {}
         self._kept: dict[NodeId, BlobId | None] = {}
         self.on_gone: Callable[[NodeId], None] = lambda node: None
+        self.on_arrived: Callable[[], object] = lambda: None
         self.on_read: Callable[[LocalNode], None] = lambda record: None
 
     # -- what the faces ask for
@@ -186,6 +187,7 @@ class Hydrator:
         self._running.pop(hydration.revision, None)
         hydration.progress(hydration.revision.size + 1)
         self._close_when_idle(hydration)
+        self.on_arrived()
 
     def _arrived(self, node: NodeId, hydration: _Hydration, sha256: str) -> None:
         """Give a complete download to whom it belongs."""

@@ -36,7 +36,7 @@ from jobfs.errors import (
     ServerFailure,
     StateError,
 )
-from jobfs.model import Content, Entry, Item, Kind, NodeId, Trouble, path_of
+from jobfs.model import ROOT, Content, Entry, Item, Kind, NodeId, Trouble, path_of
 from jobfs.planner.plan import (
     DeleteRemote,
     Displace,
@@ -141,7 +141,7 @@ class Pusher:
 
     async def _attempt(self, change: RemoteChange) -> Outcome:
         try:
-            await self._change(change)
+            await self._with_parents(change)
         except (Gone, Overtaken):
             return Outcome.STALE
         except (NotFound, PathExists, ParentMissing) as error:
@@ -162,6 +162,27 @@ class Pusher:
         with self._trees.state.transaction():
             self._trees.state.put_refusal(node, refusal)
         self.on_refused(node, refusal)
+
+    async def _with_parents(self, change: RemoteChange) -> None:
+        """Carry out a change; where its directory is only implied by what is in it (view rule 3), make that first."""
+        try:
+            await self._change(change)
+        except ParentMissing:
+            if isinstance(change, DeleteRemote | SetRemotePermission) or not await self._make_implied(change.parent):
+                raise
+            await self._change(change)
+
+    async def _make_implied(self, directory: NodeId) -> bool:
+        """Make items for a directory and those above it that have none; return whether there were any."""
+        implied: list[Entry] = []
+        entry = self._trees.remote.get(directory)
+        while entry is not None and entry.id != ROOT:
+            if entry.item is None:
+                implied.append(entry)
+            entry = self._trees.remote.get(entry.parent)
+        for entry in reversed(implied):
+            await self._make_directory(MakeDirectory(entry.id, entry.parent, entry.name, entry.permission))
+        return bool(implied)
 
     async def _change(self, change: RemoteChange) -> None:
         match change:

@@ -51,6 +51,10 @@ class Schedule:
         """Make a node due at once."""
         self._waiting.setdefault(node, _Waiting(now_s - LATEST_S, now_s - LATEST_S))
 
+    def look_later(self, node: NodeId, at_s: float) -> None:
+        """Make a node due at a moment to come."""
+        self._waiting[node] = _Waiting(at_s, at_s - QUIET_S)
+
     def _due_s(self, node: NodeId, waiting: _Waiting) -> float:
         rest = QUIET_OPEN_S if self._is_open(node) else QUIET_S
         return min(waiting.last_s + rest, waiting.first_s + LATEST_S)

@@ -16,11 +16,13 @@ import asyncio
 import logging
 import secrets
 import string
+from collections import Counter
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
+from jobfs.engine.cache import Cache
 from jobfs.engine.feed import Feed, FeedTimes
 from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
 from jobfs.engine.lookahead import LookAhead, Prefetch
@@ -54,6 +56,7 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.2
 _LAST_PAUSE_S = 60.0
 _NO_LIMIT = 1 << 60
+_PROMPT_TRIES = 3
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -85,6 +88,7 @@ class Options:
     :param max_deletions: so many deletions never stop a plan; None: any number.
     :param guards_pushes: whether deletions found here are doubtful (a scan) rather than asked for (a system call).
     :param read_deadline_s: how long a read waits without any progress.
+    :param cache_bytes: what local copies may take; only clean ones are evicted. None: no limit.
     """
 
     policy: ConflictPolicy = ConflictPolicy.KEEP_BOTH
@@ -93,6 +97,7 @@ class Options:
     pushes: bool = True
     pulls: bool = True
     read_deadline_s: float = DEFAULT_DEADLINE_S
+    cache_bytes: int | None = None
     prefetch: Prefetch = Prefetch.SMALL
     times: FeedTimes = field(default_factory=FeedTimes)
 
@@ -137,11 +142,13 @@ class Session:
         self.rules = Rules(workspace, trees, remote)
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
+        self.cache = Cache(workspace, options.cache_bytes)
         self.schedule = Schedule(lambda node: bool(workspace.writers.get(node)))
         self.traffic = Traffic(self.state, trees, workspace)
         self._deferred: set[NodeId] = set()
         self._after_listing: set[NodeId] = set()
         self._waiting: set[NodeId] = set()
+        self._stale: Counter[NodeId] = Counter()
         self.refusals: dict[NodeId, Refusal] = {}
         self.plan_problems: dict[NodeId, Problem] = {}
         self.guard_detail = ""
@@ -159,6 +166,7 @@ class Session:
         self.workspace.on_touch = self.touch
         self.hydrator.on_gone = lambda node: self.feed.request()
         self.hydrator.on_read = self.look_ahead.note
+        self.hydrator.on_arrived = self.cache.shrink
         self.pusher.on_done = self._released
         self.pusher.on_error = self.went_offline
         self.pusher.on_refused = self._refused
@@ -428,7 +436,8 @@ class Session:
                 self._tell(problem.node)
         self.conflicts += plan.conflicts
         for conflict in plan.conflicts:
-            _log.info("conflict at %s: the local version is now %s", conflict.path, conflict.copy or "in the history")
+            copy = f": the local version is now {conflict.copy}" if conflict.copy else ""
+            _log.info("conflict (%s) at %s%s", conflict.kind.value, conflict.path, copy)
 
     def _is_listing_needed(self, plan: Plan) -> bool:
         """Tell whether a plan deletes on the server on the word of a listing that is too old for that.
@@ -528,10 +537,11 @@ class Session:
             self._tell(node)
             match outcome:
                 case Outcome.DONE:
+                    self._stale.pop(node, None)
                     self._look_again(node)
                     self._wake_waiting()
                 case Outcome.STALE:
-                    self._after_listing.add(node)
+                    self._look_after_listing(node)
                 case Outcome.OFFLINE:
                     self._deferred.add(node)
                 case Outcome.REFUSED:
@@ -544,6 +554,17 @@ class Session:
             self.went_online()
         elif self.offline is None and self._deferred:
             self._spawn(self._pause(), "session-pause")
+
+    def _look_after_listing(self, node: NodeId) -> None:
+        """Look again after the next listing; a node that time and again is not as listed rests longer and longer."""
+        self._stale[node] += 1
+        tries = self._stale[node]
+        if tries <= _PROMPT_TRIES:
+            self._after_listing.add(node)
+            return
+        pause_s = min(_FIRST_PAUSE_S * 2 ** (tries - _PROMPT_TRIES), _LAST_PAUSE_S)
+        self.schedule.look_later(node, self.workspace.clock.monotonic_s() + pause_s)
+        self._wake.set()
 
     def _wake_waiting(self) -> None:
         """Look again at nodes whose place was not free: something has moved."""

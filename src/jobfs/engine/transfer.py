@@ -80,7 +80,8 @@ async def _check_still_there(remote: Remote, revision: Revision) -> None:
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:
-    """Append to the file. The descriptor's position is the receiver's alone: readers use positioned reads, which leave it.
+    """Append to the file. The descriptor's position is the receiver's alone: readers use positioned reads, which
+    leave it.
 
     A positioned write would say the same and does not exist on Windows, where folder mode needs this.
     """

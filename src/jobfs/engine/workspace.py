@@ -82,6 +82,7 @@ class Workspace:
         self.keepers: Counter[NodeId] = Counter()
         self.on_touch: Callable[[NodeId], None] = lambda node: None
         self.on_remove: Callable[[LocalNode, bool], bool] = lambda node, was_replaced: False
+        self.is_open: Callable[[NodeId], bool] = lambda node: False
         self.listeners: list[Callable[[LocalChange], None]] = []
 
     def touch(self, *nodes: NodeId) -> None:

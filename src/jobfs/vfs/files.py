@@ -82,8 +82,7 @@ class Files:
         finally:
             if handle.is_writable:
                 self._forget_writer(inode.node)
-            is_last = self._table.close(handle)
-            if is_last:
+            if self._table.close(handle):
                 self._finish(inode)
         if handle.has_written and not inode.is_detached:
             self._workspace.touch(inode.node)
@@ -92,6 +91,12 @@ class Files:
         self._workspace.writers[node] -= 1
         if not self._workspace.writers[node]:
             del self._workspace.writers[node]
+
+    def forget(self, node: NodeId) -> None:
+        """Note that the transport's caches no longer name a node."""
+        inode = self._table.forget(node)
+        if inode is not None:
+            self._finish(inode)
 
     def _finish(self, inode: OpenInode) -> None:
         inode.close_descriptor()

@@ -3,12 +3,17 @@
 An open inode outlives its name. It is *detached* when its node left the local tree: unlinked by the user, or replaced
 by a remote version. A detached inode keeps the record and the bytes that it had; they go with its last handle.
 
+A transport's caches may name a node for a moment after it left the tree: a program that found a file just before
+another one was renamed over it opens it just after. So a node that a transport *knows* is detached too, handles or
+not, if its bytes are here; it goes when it has no handle and the transport forgets it.
+
 **Invariant: while a node is in the local tree, the tree's record is the truth; a detached inode's record is its own.**
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobfs.model import BlobId, LocalNode, NodeId
@@ -63,6 +68,7 @@ class InodeTable:
     inodes: dict[NodeId, OpenInode] = field(default_factory=dict)
     handles: dict[int, Handle] = field(default_factory=dict)
     next_handle: int = 1
+    is_known: Callable[[NodeId], bool] = lambda node: False
 
     def open(self, node: NodeId, *, readable: bool, writable: bool, append: bool) -> Handle:
         """Add a handle."""
@@ -77,20 +83,31 @@ class InodeTable:
         return handle
 
     def close(self, handle: Handle) -> bool:
-        """Remove a handle; return whether it was the inode's last one."""
+        """Remove a handle; return whether that was the end of its inode."""
         del self.handles[handle.number]
         handle.inode.handles -= 1
         handle.inode.writers -= handle.is_writable
-        if handle.inode.handles:
+        return self._drop_unused(handle.inode)
+
+    def forget(self, node: NodeId) -> OpenInode | None:
+        """Note that no transport knows a node any more; return its inode if that was its end."""
+        inode = self.inodes.get(node)
+        return inode if inode is not None and self._drop_unused(inode) else None
+
+    def _drop_unused(self, inode: OpenInode) -> bool:
+        if inode.handles or (inode.is_detached and self.is_known(inode.node)):
             return False
-        del self.inodes[handle.inode.node]
+        del self.inodes[inode.node]
         return True
 
     def detach(self, record: LocalNode, *, was_replaced: bool = False) -> bool:
-        """Note that a node left the tree; return whether an open inode keeps its bytes."""
+        """Note that a node left the tree; return whether its inode keeps its bytes."""
         inode = self.inodes.get(record.id)
         if inode is None:
-            return False
+            is_elsewhere = record.blob is None and record.content is not None and record.content.size
+            if is_elsewhere or not self.is_known(record.id):
+                return False
+            inode = self.inodes[record.id] = OpenInode(record.id)
         inode.record = record
         inode.is_detached = True
         inode.was_replaced = was_replaced

@@ -28,7 +28,10 @@ Names = list[tuple[str, NodeId]]
 
 
 class Audience(Protocol):
-    """Who must know of changes that no request of the transport made: its caches."""
+    """A transport's caches: what they name is kept, and they must know of changes that no request of theirs made."""
+
+    def knows(self, node: NodeId) -> bool:
+        """Tell whether the caches may name a node. When they no longer do, ``Vfs.forget`` is called."""
 
     def name_changed(self, parent: NodeId, name: str) -> None:
         """A name came, went, or stands for another node."""
@@ -65,6 +68,7 @@ class Vfs:
         self.durable_remotely = durable_remotely
         self.write_through = write_through
         workspace.on_remove = self._detach
+        workspace.is_open = self.table.inodes.__contains__
 
     def _detach(self, record: LocalNode, was_replaced: bool) -> bool:
         return self.table.detach(record, was_replaced=was_replaced)
@@ -79,6 +83,11 @@ class Vfs:
                 audience.name_changed(change.parent, change.name)
 
         self.workspace.listeners.append(listener)
+        self.table.is_known = audience.knows
+
+    def forget(self, node: NodeId) -> None:
+        """Note that the audience no longer knows a node."""
+        self.files.forget(node)
 
     # -- looking
 
@@ -183,6 +192,7 @@ class Vfs:
     def open(self, node: NodeId, flags: int) -> Handle:
         """Open a file; with O_TRUNC also empty it. Never waits for the network."""
         if not self.control.owns(node):
+            self.session.cache.use(node)
             return self.files.open(node, flags)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise fail(errno.EACCES)
