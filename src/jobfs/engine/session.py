@@ -452,8 +452,7 @@ class Session:
         if self._is_guarded(plan):
             return
         if self._is_listing_needed(plan):
-            self._after_listing |= due
-            self.feed.request()
+            self.await_listing(due)
             return
         self._waiting |= set(plan.waiting)
         self._recorder.apply_base(plan.to_base)
@@ -482,6 +481,11 @@ class Session:
         """Change a real folder, then the server; nodes are busy from before this starts."""
         try:
             touched = await self._side.apply(pulls)
+        except BaseException:
+            for stage in stages:
+                for held in stage:
+                    self._released(held, Outcome.OFFLINE)
+            raise
         finally:
             for change in pulls:
                 self._let_go(change.node)
@@ -504,23 +508,19 @@ class Session:
 
     async def _fetch_remote_hash(self, node: NodeId) -> None:
         """Look at the remote bytes of a node, so that the planner can tell whether both sides changed alike."""
+        entry = self.trees.remote.get(node)
         try:
-            entry = self.trees.remote.get(node)
-            if entry is None or entry.item is None or entry.content is None:
-                return
-            sha256 = await digest_of(self.remote, entry.item)
-            if self.trees.remote.get(node) is entry:
-                self.trees.remote.put(replace(entry, content=replace(entry.content, sha256=sha256)))
-            self._let_go(node)
+            if entry is not None and entry.item is not None and entry.content is not None:
+                sha256 = await digest_of(self.remote, entry.item)
+                if self.trees.remote.get(node) is entry:
+                    self.trees.remote.put(replace(entry, content=replace(entry.content, sha256=sha256)))
             self._look_again(node)
         except NotFound:
-            self._let_go(node)
-            self._after_listing.add(node)
-            self.feed.request()
+            self.await_listing((node,))
         except ApiError as error:
+            self.postpone((node,), error)
+        finally:
             self._let_go(node)
-            self._deferred.add(node)
-            self.went_offline(error)
 
     def _tell(self, node: NodeId) -> None:
         """Wake whoever waits for a node to reach the server."""
