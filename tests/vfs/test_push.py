@@ -375,3 +375,26 @@ def test_a_save_into_a_directory_that_no_item_stands_for_makes_the_directory_fir
         assert remote.tree() == {"implied": None, "implied/deep": None, "implied/deep/a": b"new"}
 
     run(scenario())
+
+
+def test_a_replace_cut_off_is_mended_although_its_directory_was_renamed_since(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("d", None)
+        remote.put("d/a", b"old")
+
+        def fail(name: str, subject: str) -> None:
+            if name == "delete":
+                raise Unreachable("cut off")
+
+        async with mounted(tmp_path, remote) as mount:
+            remote.before = fail
+            await mount.write("d/a", b"new")
+            await eventually(lambda: remote.tree().get("d/a") == b"new" and bool(remote.asked("delete")))
+            remote.before = lambda name, subject: None
+            remote.put("elsewhere", None)
+            await remote.update(remote.at("d").id, path="elsewhere/d")
+            await mount.pull()
+            await eventually(lambda: sorted(remote.tree()) == ["elsewhere", "elsewhere/d", "elsewhere/d/a"])
+
+    run(scenario())

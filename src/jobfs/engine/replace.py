@@ -24,7 +24,7 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees
 from jobfs.errors import ApiError, NotFound, OutcomeUnknown, PathExists, ServerFailure
 from jobfs.model import Content, Item, ItemId, Kind, Permission, Revision
-from jobfs.planner.naming import Suffix, hidden_name
+from jobfs.planner.naming import Suffix, hidden_name, parse_hidden
 from jobfs.store.state import Aside
 
 _log = logging.getLogger(__name__)
@@ -154,14 +154,17 @@ class Replacer:
 
         :param epoch: of the listing (``Trees.begin_listing``).
         """
-        by_path = {item.path: item for item in hidden}
+        by_token: dict[tuple[str, Suffix], Item] = {}
+        for item in hidden:
+            parsed = parse_hidden(item.path.rpartition("/")[2])
+            if parsed is not None:
+                by_token[parsed.token, parsed.suffix] = item
         for aside in self._trees.state.asides():
             if self._leftover.get(aside.token, epoch) >= epoch:
                 continue
-            new_path, old_path = hidden_paths(aside.path, aside.token)
-            if (new := await self._still_at(by_path.get(new_path))) is not None:
+            if (new := await self._still_at(by_token.get((aside.token, Suffix.NEW)))) is not None:
                 await delete(self._remote, new.id)
-            if (old := await self._still_at(by_path.get(old_path))) is not None:
+            if (old := await self._still_at(by_token.get((aside.token, Suffix.OLD)))) is not None:
                 await self._mend_old(aside, old)
             with self._trees.state.transaction():
                 self._trees.state.drop_aside(aside.token)
@@ -175,11 +178,13 @@ class Replacer:
     async def _mend_old(self, aside: Aside, old: Item) -> None:
         expected = aside.old
         was_ours = expected is not None and (old.size, old.key) == (expected.size, expected.key)
-        if was_ours and await self._remote.find(aside.path):
+        above, slash, _ = old.path.rpartition("/")
+        path = f"{above}{slash}{aside.path.rpartition('/')[2]}"  # its directory may have been renamed since
+        if was_ours and await self._remote.find(path):
             await delete(self._remote, old.id)
             return
         try:
-            await move(self._remote, old.id, aside.path)
+            await move(self._remote, old.id, path)
         except PathExists:
             _log.warning(
                 "%s was changed by two others at once; the version moved aside is kept under %s", aside.path, old.path

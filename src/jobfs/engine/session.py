@@ -188,6 +188,8 @@ class Session:
         self.rules.start()
         if wait_for_listing:
             await self.feed.poll()
+        else:
+            self.feed.request()
         for node in self.differing():
             self._look_again(node)
         self._loops = [

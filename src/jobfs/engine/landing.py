@@ -1,0 +1,150 @@
+"""The file that a content's bytes land in, from one answer of the server or from several, in any order.
+
+It knows which bytes are *present* and which of them may be *shown* to readers. The first answer from the start of the
+file is shown as it arrives: whatever version it is of, it is of one version. The bytes of any other answer are shown
+once it is *proven*, that is, once the item, read after that answer had begun, still had the revision that the whole
+download is for (contract I-42); the first answer is then known to be of that revision as well.
+
+**Invariants.** A byte that is present is never written again. No reader is shown bytes of two versions. Everything
+happens on the loop's thread between two awaits, so that the descriptor's position is nobody else's concern.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from jobfs.engine.extents import Extents
+from jobfs.errors import ProtocolViolation
+from jobfs.store.blobs import full_disk
+
+
+class WrongLength(ProtocolViolation):
+    """A body ended in good order but is longer or shorter than it has to be: nothing of it can be trusted."""
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """One answer of the server, from the moment that it is asked for.
+
+    :param at: where its next byte goes.
+    :param end: where it has to end.
+    :param is_proven: whether what it writes may be shown at once.
+    :param written: what it wrote before it was proven.
+    """
+
+    at: int
+    end: int
+    is_open: bool = False
+    is_proven: bool = False
+    written: Extents = field(default_factory=Extents)
+
+
+class Landing:
+    """An open file that is being filled.
+
+    :param descriptor: for reading and writing; the caller's, who closes it.
+    :param size: the length that the file has to have in the end, in bytes.
+    :param on_change: called whenever there is more to show, or less.
+    :raises StateFull: from every method that writes, where the disk is full.
+    """
+
+    def __init__(self, descriptor: int, size: int, on_change: Callable[[], None]) -> None:
+        self.descriptor = descriptor
+        self.size = size
+        self.present = Extents()
+        self.shown = Extents()
+        self.steps = 0
+        """Grows with every sign of life; who waits measures progress by it."""
+        self._on_change = on_change
+        self._unproven: list[Answer] = []
+        self._answers = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every byte is present."""
+        return self.present.holds(0, self.size)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether more than one answer has a part in it."""
+        return self._answers > 1
+
+    def clear(self) -> None:
+        """Forget everything, and empty the file."""
+        with full_disk():
+            os.ftruncate(self.descriptor, 0)
+        self.present = Extents()
+        self.shown = Extents()
+        self._unproven.clear()
+        self._answers = 0
+
+    def open(self, answer: Answer) -> None:
+        """Take an answer whose body is about to come."""
+        answer.is_open = True
+        answer.is_proven = answer.at == 0 and not self._answers
+        self._answers += 1
+        if not answer.is_proven:
+            self._unproven.append(answer)
+        self.tick()
+
+    def write(self, answer: Answer, chunk: bytes) -> None:
+        """Put an answer's next bytes where they belong.
+
+        :raises WrongLength: these are more than it may have.
+        """
+        start, end = answer.at, answer.at + len(chunk)
+        if end > answer.end:
+            raise _wrong_length(end, answer)
+        view = memoryview(chunk)
+        marked = self.shown if answer.is_proven else answer.written
+        for first, beyond in self.present.gaps(start, end):
+            _write_at(self.descriptor, first, view[first - start : beyond - start])
+            self.present.add(first, beyond)
+            marked.add(first, beyond)
+        answer.at = end
+        self.tick()
+
+    def close(self, answer: Answer) -> None:
+        """Note that a body has ended in good order.
+
+        :raises WrongLength: it is too short.
+        """
+        if answer.at < answer.end:
+            raise _wrong_length(answer.at, answer)
+
+    def unproven(self) -> list[Answer]:
+        """Return the answers that have begun and of which nothing is shown yet."""
+        return list(self._unproven)
+
+    def prove(self, answers: Iterable[Answer]) -> None:
+        """Show what these answers brought and will bring."""
+        for answer in answers:
+            self._unproven.remove(answer)
+            answer.is_proven = True
+            for start, end in answer.written:
+                self.shown.add(start, end)
+        self.tick()
+
+    def tick(self) -> None:
+        """Say that something went on."""
+        self.steps += 1
+        self._on_change()
+
+
+def _wrong_length(received: int, answer: Answer) -> WrongLength:
+    return WrongLength(
+        f"the server sent {received} bytes of a file where {answer.end} were due by its list", "try again later"
+    )
+
+
+def _write_at(descriptor: int, at: int, view: memoryview) -> None:
+    """Write at a position. Readers of the file use positioned reads, which leave the descriptor's own.
+
+    A positioned write would say the same and does not exist on Windows, where folder mode needs this.
+    """
+    with full_disk():
+        os.lseek(descriptor, at, os.SEEK_SET)
+        while view:
+            view = view[os.write(descriptor, view) :]
