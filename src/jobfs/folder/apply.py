@@ -1,0 +1,196 @@
+"""Apply to the real folder what the planner wants shown: folder mode's half of "pull".
+
+The disk is changed first, durably, then the record and base in one transaction; between the two nothing is awaited. A
+crash in between leaves the disk ahead of the record, which the next scan finds: equal bytes are no conflict. Before
+anything of the user's is touched the place is looked at once more, and where it is not as recorded it is left alone,
+scanned, and planned again. Contents, which must be downloaded first, are the business of ``contents``.
+
+**Invariant: nothing is removed unless it is exactly what was scanned and the server acknowledged its bytes.**
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import assert_never
+
+from jobfs.engine.applier import Applier, remote_node
+from jobfs.engine.workspace import Workspace
+from jobfs.folder.attempt import Attempts, Changed, Observer, Outdated
+from jobfs.folder.contents import Contents, Pull, as_seen, settled, writable_as
+from jobfs.folder.disk import Disk
+from jobfs.folder.report import SyncEvent, What
+from jobfs.folder.where import Where
+from jobfs.model import Kind, LocalNode, NodeId, path_of
+from jobfs.planner import plan as planned
+from jobfs.planner.naming import Suffix, hidden_name
+from jobfs.planner.plan import is_same_content, shown
+
+
+class FolderApplier:
+    """Applies the local half of plans to one folder."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        applier: Applier,
+        disk: Disk,
+        *,
+        contents: Contents,
+        attempts: Attempts,
+        observer: Observer,
+    ) -> None:
+        self._where = Where(workspace, disk)
+        self._workspace = workspace
+        self._state = workspace.state
+        self._local = workspace.state.local
+        self._applier = applier
+        self._disk = disk
+        self._contents = contents
+        self._attempts = attempts
+        self._observer = observer
+
+    async def apply(self, changes: Iterable[planned.LocalChange]) -> set[NodeId]:
+        """Apply changes: those of the structure in order and at once, then the contents beside each other.
+
+        Expected failures are told to the observer, one node at a time.
+
+        :return: the nodes to plan again now.
+        """
+        touched: set[NodeId] = set()
+        pulls: list[Pull] = []
+        for change in changes:
+            match change:
+                case planned.AddLocal(entry) if entry.kind is not Kind.DIRECTORY:
+                    pulls.append(change)
+                case planned.ReplaceContent() | planned.SplitConflict():
+                    pulls.append(change)
+                case _:
+                    touched |= self._attempts.run(change.node, self._place(change), partial(self._restructure, change))
+        for again in await asyncio.gather(*(self._contents.pull(change, self._place(change)) for change in pulls)):
+            touched |= again
+        return touched
+
+    def _place(self, change: planned.LocalChange) -> str:
+        """Return the place that a change fills or changes, for messages and scans."""
+        match change:
+            case planned.AddLocal(entry):
+                return self._where.below(entry.parent, entry.name)
+            case planned.MoveLocal(_, parent, name):
+                return self._where.below(parent, name)
+            case _:
+                return path_of(self._local, change.node) or ""
+
+    def _restructure(self, change: planned.LocalChange) -> set[NodeId]:
+        match change:
+            case planned.AddLocal(entry):
+                self._make_directory(change, self._where.target(entry.parent, entry.name, entry.id))
+            case planned.MoveLocal(node, parent, name):
+                self._move(change, self._where.target(parent, name, node))
+            case planned.SetLocalPermission():
+                self._set_permission(change)
+            case planned.MarkClean():
+                self._mark_clean(change)
+            case planned.RemoveLocal():
+                self._remove(change)
+            case planned.ReplaceContent() | planned.SplitConflict():
+                raise AssertionError("contents are not part of the structure")
+            case _:
+                assert_never(change)
+        return {change.node}
+
+    # -- the changes
+
+    def _make_directory(self, change: planned.AddLocal, place: str) -> None:
+        entry = change.entry
+        self._disk.make_directory(place)
+        self._disk.sync_directory(place.rpartition("/")[0])
+        record = remote_node(entry, self._workspace.clock.wall_ns())
+        with self._state.transaction():
+            self._state.put_local(as_seen(record, self._where.look(place)))
+            self._applier.record(change, entry.id)
+        self._observer.done(SyncEvent(What.MADE_HERE, place))
+
+    def _move(self, change: planned.MoveLocal, target: str) -> None:
+        record = self._where.present(change.node)
+        source = self._where.own(record)
+        seen = self._disk.look(source)
+        if seen is None or seen.kind is not record.kind or seen.inode != record.inode:
+            raise Changed(source)
+        self._disk.move(source, target, is_directory=record.kind is Kind.DIRECTORY)
+        for directory in {source.rpartition("/")[0], target.rpartition("/")[0]}:
+            self._disk.sync_directory(directory)
+        record = settled(record, self._where.look(target))
+        with self._state.transaction():
+            self._state.put_local(replace(record, parent=change.parent, name=change.name))
+            self._applier.record(change, change.node)
+        self._observer.done(SyncEvent(What.MOVED_HERE, target, detail=f"from {source}"))
+        if record.kind is Kind.DIRECTORY:
+            self._observer.revisit(target, change.node)  # files that were not at rest wait under their old places
+
+    def _set_permission(self, change: planned.SetLocalPermission) -> None:
+        """Set the write bit. A directory's is only recorded: a real one without it could not be kept in step."""
+        record = self._where.present(change.node)
+        place = self._where.own(record)
+        if record.kind is Kind.FILE:
+            seen = self._where.look(place)
+            if seen.inode != record.inode:
+                raise Changed(place)
+            self._disk.set_mode(place, writable_as(seen.mode, change.permission))
+            record = settled(record, self._where.look(place))
+        with self._state.transaction():
+            self._state.put_local(replace(record, permission=change.permission))
+            self._applier.record(change, change.node)
+        self._observer.done(SyncEvent(What.CHANGED_HERE, place, detail=change.permission.value))
+
+    def _mark_clean(self, change: planned.MarkClean) -> None:
+        record = self._where.present(change.node)
+        if not is_same_content(record.content, change.entry.content):
+            raise Outdated  # a scan found other bytes since the plan was made
+        clean = shown(record, change)
+        if not isinstance(clean, LocalNode):
+            raise AssertionError("the local tree holds local nodes")
+        with self._state.transaction():
+            self._state.put_local(clean)
+            self._applier.record(change, change.node)
+
+    def _remove(self, change: planned.RemoveLocal) -> None:
+        record = self._where.present(change.node)
+        place = self._where.own(record)
+        remove = self._remove_directory if record.kind is Kind.DIRECTORY else self._remove_file
+        is_gone = remove(record, place)
+        with self._state.transaction():
+            self._state.drop_base(change.node)
+            if is_gone:
+                self._state.drop_local(change.node)
+        if not is_gone:
+            # It holds what is not kept in step, or what no scan has seen: it stays, and is made anew on the server.
+            raise Changed(place)
+        self._observer.done(SyncEvent(What.DELETED_HERE, place))
+
+    def _remove_directory(self, record: LocalNode, place: str) -> bool:
+        if self._local.children(record.id):
+            return False
+        return self._disk.remove_directory(place)
+
+    def _remove_file(self, record: LocalNode, place: str) -> bool:
+        """Remove a file that is exactly what was scanned.
+
+        It is first moved aside and looked at there: a program that replaced or wrote it a moment ago is found out. Not
+        waited for on the disk: a file that a power cut brings back is pushed as a new one, which loses nothing.
+        """
+        if record.content is not None and record.content.revision is None:
+            raise Outdated
+        parent, _, name = place.rpartition("/")
+        hidden = hidden_name(name, self._contents.tokens(), Suffix.OLD)
+        aside = f"{parent}/{hidden}" if parent else hidden
+        with suppress(FileNotFoundError):
+            self._disk.move(place, aside, is_directory=False)
+            if not self._where.look(aside).is_same_file(record):
+                self._disk.move(aside, place, is_directory=False)
+                raise Changed(place)
+            self._disk.remove_file(aside)
+        return True

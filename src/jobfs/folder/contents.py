@@ -1,0 +1,322 @@
+"""Bring remote contents into the real folder: download beside the target, make durable, look again, rename.
+
+Downloads run beside each other; what they end with does not: ``_finish`` gives the targets their new bytes, syncs each
+directory once, and records the results, with nothing awaited. Whatever became ready while that waited for the disk is
+finished together next time.
+
+**Invariant: no file is replaced unless it is exactly what was scanned and the server acknowledged its bytes.** Where it
+is not, as in a conflict, its bytes have a second name, or a place in the history, before the first name is given away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
+
+from jobfs.engine.applier import Applier, mtime_of, remote_node
+from jobfs.engine.remote import Remote
+from jobfs.engine.transfer import receive
+from jobfs.engine.workspace import Workspace
+from jobfs.errors import JobfsError
+from jobfs.folder.attempt import Attempts, Blocked, Changed, Observer, Outdated
+from jobfs.folder.disk import Disk, Seen, is_copy_name, seen_of
+from jobfs.folder.report import SyncEvent, What
+from jobfs.folder.where import Where
+from jobfs.model import BlobId, Content, Entry, Kind, LocalNode, NodeId, Permission, Revision
+from jobfs.planner import plan as planned
+from jobfs.planner.naming import Suffix, hidden_name
+
+PARALLEL_DOWNLOADS = 16
+
+Pull: TypeAlias = planned.AddLocal | planned.ReplaceContent | planned.SplitConflict
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A complete and durable download beside its target.
+
+    :param content: with the digest. :param temporary: where the bytes are.
+    :param seen: the look that will be the target's.
+    :param history: of a conflict without a copy: a blob with the local version, and the look that it belongs to; None
+        once the history has it.
+    :param is_copied: of a conflict with a copy: whether the copy was made now.
+    """
+
+    change: Pull
+    content: Content
+    place: str
+    temporary: str
+    seen: Seen
+    done: asyncio.Future[set[NodeId]]
+    history: tuple[BlobId, Seen] | None = None
+    is_copied: bool = False
+
+
+class Contents:
+    """The downloads of one folder.
+
+    :param tokens: gives eight random letters for hidden names.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        applier: Applier,
+        disk: Disk,
+        remote: Remote,
+        *,
+        attempts: Attempts,
+        observer: Observer,
+        tokens: Callable[[], str],
+    ) -> None:
+        self._where = Where(workspace, disk)
+        self._workspace = workspace
+        self._state = workspace.state
+        self._local = workspace.state.local
+        self._applier = applier
+        self._disk = disk
+        self._remote = remote
+        self._attempts = attempts
+        self._observer = observer
+        self.tokens = tokens
+        self._slots = asyncio.Semaphore(PARALLEL_DOWNLOADS)
+        self._ready: list[_Ready] = []
+
+    async def pull(self, change: Pull, place: str) -> set[NodeId]:
+        """Bring a content to its place; return the nodes to plan again now.
+
+        Expected failures are told to the observer.
+
+        :param place: for messages and scans.
+        """
+        async with self._slots:
+            try:
+                ready = await self._prepare(change)
+            except (Changed, Outdated, Blocked, JobfsError, OSError) as error:
+                return self._attempts.fail(change.node, place, error)
+            return await ready.done
+
+    # -- before the target is touched
+
+    async def _prepare(self, change: Pull) -> _Ready:
+        place, record = self._aim(change)
+        parent, _, name = place.rpartition("/")
+        hidden = hidden_name(name, self.tokens(), Suffix.NEW)
+        temporary = f"{parent}/{hidden}" if parent else hidden
+        mode = None if record is None else record.mode
+        try:
+            content, seen = await self._download(temporary, change.entry, mode)
+        except BaseException:
+            self._discard(change, temporary)
+            raise
+        done: asyncio.Future[set[NodeId]] = asyncio.get_running_loop().create_future()
+        known = replace(change, entry=replace(change.entry, content=content))
+        ready = _Ready(known, content, place, temporary, seen, done)
+        if isinstance(change, planned.SplitConflict) and change.copy_name is None:
+            try:
+                ready.history = await self._save(place)
+            except BaseException:
+                self._discard(change, temporary)
+                raise
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._finish)
+        self._ready.append(ready)
+        return ready
+
+    def _aim(self, change: Pull) -> tuple[str, LocalNode | None]:
+        """Return where a content goes, and the record of what it replaces."""
+        if isinstance(change, planned.AddLocal):
+            entry = change.entry
+            return self._where.target(entry.parent, entry.name, entry.id), None
+        record = self._where.present(change.node)
+        return self._where.own(record), record
+
+    async def _download(self, temporary: str, entry: Entry, mode: int | None) -> tuple[Content, Seen]:
+        """Download an entry's bytes into a new file, with its time and mode, and wait until the disk has them."""
+        revision = _revision(entry)
+        descriptor = self._disk.create(temporary)
+        try:
+            sha256 = await receive(self._remote, revision, descriptor)
+            if mtime_ns := mtime_of(entry):
+                self._disk.set_mtime(temporary, mtime_ns)
+            usual = seen_of(descriptor).mode
+            self._disk.set_mode(temporary, writable_as(usual if mode is None else mode, entry.permission))
+            await asyncio.to_thread(os.fsync, descriptor)
+            return Content(revision.size, sha256, revision), seen_of(descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def _save(self, place: str) -> tuple[BlobId, Seen]:
+        """Copy the local version of a conflict into a blob, for the history."""
+        before = self._where.look(place)
+        blob = await asyncio.to_thread(self._import, place)
+        after = self._disk.look(place)
+        if after is None or not after.is_same_file(before):
+            self._state.blobs.remove(blob)
+            raise Changed(place)
+        return blob, before
+
+    def _import(self, place: str) -> BlobId:
+        blob, _, _ = self._state.blobs.import_file(self._disk.path(place))
+        descriptor = self._state.blobs.open(blob)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return blob
+
+    # -- the end, for all that are ready, with nothing awaited
+
+    def _finish(self) -> None:
+        everything, self._ready = self._ready, []
+        placed = [ready for ready in everything if self._is_placed(ready)]
+        failed: dict[str, OSError] = {}
+        for directory in {ready.place.rpartition("/")[0] for ready in placed}:
+            try:
+                self._disk.sync_directory(directory)
+            except OSError as error:
+                failed[directory] = error
+        for ready in placed:
+            unsynced = failed.get(ready.place.rpartition("/")[0])
+            record = partial(self._record, ready) if unsynced is None else partial(_throw, unsynced)
+            self._tell(ready, self._attempts.run(ready.change.node, ready.place, record))
+
+    def _is_placed(self, ready: _Ready) -> bool:
+        """Give a target its new bytes; where that cannot be, tell why."""
+        try:
+            self._place(ready)
+        except (Changed, Outdated, Blocked, OSError) as error:
+            self._discard(ready.change, ready.temporary)
+            if ready.history is not None:
+                self._state.blobs.remove(ready.history[0])
+            self._tell(ready, self._attempts.fail(ready.change.node, ready.place, error))
+            return False
+        return True
+
+    @staticmethod
+    def _tell(ready: _Ready, touched: set[NodeId]) -> None:
+        if not ready.done.done():
+            ready.done.set_result(touched)
+
+    def _discard(self, change: Pull, temporary: str) -> None:
+        """Remove a download that found no place; also where its directory was renamed under it.
+
+        Where even that fails, the next start removes it (``scan``).
+        """
+        record = self._local.get(change.node)
+        parent = record.parent if record is not None else change.entry.parent
+        for place in {temporary, self._where.below(parent, temporary.rpartition("/")[2])}:
+            with suppress(OSError):
+                self._disk.remove_file(place)
+
+    def _place(self, ready: _Ready) -> None:
+        place, record = self._aim(ready.change)
+        if place != ready.place:
+            raise Outdated
+        if record is None:
+            self._disk.put_new(ready.temporary, place)
+            return
+        seen = self._where.look(place)
+        if seen.kind is not Kind.FILE or not seen.is_untouched(record):
+            raise Changed(place)
+        if isinstance(ready.change, planned.SplitConflict):
+            self._secure(ready, ready.change, record)
+        elif record.content is None or record.content.revision is None:
+            raise Outdated  # edited, as a scan has found since the plan was made
+        elif (record.content.sha256, record.content.size) == (ready.content.sha256, ready.content.size):
+            self._disk.remove_file(ready.temporary)  # another revision of the same bytes: the file stays as it is
+            ready.seen = seen
+            return
+        self._disk.put_over(ready.temporary, place)
+
+    def _secure(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> None:
+        """Make sure that the local version of a conflict stays somewhere when its name is given away."""
+        if ready.history is not None:
+            blob, saved = ready.history
+            if not saved.is_same_file(record):
+                raise Changed(ready.place)
+            at_ns = self._workspace.clock.wall_ns()
+            with self._state.transaction(durable=True):
+                self._state.add_history(ready.place, blob, size=saved.size, reason="lost a conflict", at_ns=at_ns)
+            ready.history = None
+            return
+        copy_name = change.copy_name or ""
+        if not self._has_copy(record):
+            self._disk.duplicate(ready.place, self._where.target(record.parent, copy_name, NodeId(0)))
+            ready.is_copied = True
+
+    def _has_copy(self, record: LocalNode) -> bool:
+        """Tell whether a conflict copy of these bytes is there already: a crash may have come after it was made."""
+        for name, node in self._local.children(record.parent).items():
+            copy = self._local.get(node)
+            if copy is None or copy.id == record.id or not is_copy_name(name, record.name):
+                continue
+            if copy.content is None or record.content is None or copy.content.sha256 is None:
+                continue
+            seen = self._disk.look(self._where.below(record.parent, name))
+            is_equal = (copy.content.sha256, copy.content.size) == (record.content.sha256, record.content.size)
+            if is_equal and seen is not None and seen.is_untouched(copy):
+                return True
+        return False
+
+    # -- the record
+
+    def _record(self, ready: _Ready) -> set[NodeId]:
+        change = ready.change
+        touched = {change.node}
+        with self._state.transaction():
+            if isinstance(change, planned.AddLocal):
+                record = remote_node(change.entry, self._workspace.clock.wall_ns())
+            else:
+                record = self._where.present(change.node)
+            if isinstance(change, planned.SplitConflict):
+                touched |= self._record_loser(ready, change, record)
+            seen = self._disk.look(ready.place)
+            record = as_seen(replace(record, content=ready.content), ready.seen)
+            self._state.put_local(record if seen is None else settled(record, seen))
+            self._applier.record(change, change.node)
+        self._observer.done(SyncEvent(What.PULLED, ready.place, ready.content.size))
+        return touched
+
+    def _record_loser(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> set[NodeId]:
+        """Record the copy of a conflict's local version."""
+        content = record.content or Content(0)
+        if change.copy_name is not None and ready.is_copied:
+            fresh = self._state.allocate()
+            copy = replace(record, id=fresh, name=change.copy_name, content=Content(content.size, content.sha256))
+            there = self._disk.look(self._where.below(record.parent, change.copy_name))
+            self._state.put_local(copy if there is None else settled(copy, there))
+            return {fresh}
+        return set()
+
+
+def writable_as(mode: int, permission: Permission) -> int:
+    """Return a file's mode with the write bits that go with a permission; the others stay."""
+    return mode & ~0o222 if permission is Permission.READ_ONLY else mode | 0o200
+
+
+def as_seen(record: LocalNode, seen: Seen) -> LocalNode:
+    """Return a record with what a look told about it."""
+    return replace(record, inode=seen.inode, mode=seen.mode, mtime_ns=seen.mtime_ns, ctime_ns=seen.changed_ns)
+
+
+def settled(record: LocalNode, seen: Seen) -> LocalNode:
+    """Return a record with what our own renaming or change of mode did to the file; what anybody else did is left to
+    the next scan to find.
+    """
+    return replace(record, ctime_ns=seen.changed_ns, mode=seen.mode) if seen.is_same_file(record) else record
+
+
+def _revision(entry: Entry) -> Revision:
+    if entry.content is None or entry.content.revision is None:
+        raise AssertionError("what comes from the server has a revision")
+    return entry.content.revision
+
+
+def _throw(error: OSError) -> set[NodeId]:
+    raise error

@@ -1,0 +1,352 @@
+"""The real folder: look at it, and change it without ever overwriting what was not looked at.
+
+The only module of folder mode that touches the user's files, and portable: nothing here exists on one system only. A
+*place* is a path from the folder's root with slashes, "" being the root itself. Nothing here knows the trees; all
+methods block for as long as the disk takes and may be called from any thread.
+
+**Invariant: nothing outside of the root is read or changed.** Symbolic links and junctions are never followed, and what
+lies below one is not there (``is_real``).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobfs.model import Kind, LocalNode, Trouble
+from jobfs.planner.naming import OWN_FOLDER
+
+_CHUNK = 1 << 20
+_IS_WINDOWS = os.name == "nt"
+_INODE_BITS = (1 << 63) - 1  # what SQLite's integers hold
+_MOUNT_POINT_TAG = 0xA0000003  # a Windows junction
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+_MISSING = (FileNotFoundError, NotADirectoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at a place told.
+
+    :param kind: None for devices and whatever else has no name in jobfs.
+    :param changed_ns: the later of the last change of the bytes and, where the system knows it, of the record.
+    """
+
+    kind: Kind | None
+    size: int
+    mtime_ns: int
+    inode: int
+    mode: int
+    changed_ns: int
+
+    def is_same_file(self, other: Seen | LocalNode) -> bool:
+        """Tell whether this is the same file, wherever it is: inode, size and time of change (design, section 8)."""
+        size = other.size if isinstance(other, Seen) else (other.content.size if other.content is not None else 0)
+        return (self.inode, self.mtime_ns, self.size) == (other.inode, other.mtime_ns, size)
+
+    def is_untouched(self, record: LocalNode) -> bool:
+        """Tell whether a file is as it was when it was recorded: nothing was done to it at all.
+
+        The time of the last change of the record counts as well, where the system has one: it is what a program cannot
+        set back after it has written as many bytes as were there. In doubt the file is hashed.
+        """
+        return self.is_same_file(record) and self.changed_ns == record.ctime_ns
+
+
+@dataclass(slots=True)
+class Listed:
+    """One directory as a walk found it.
+
+    :param odd: names that cannot be kept in step, with the reason; never to be taken for missing.
+    :param error: why the directory could not be read; then nothing is known about what is in it.
+    :param is_gone: it vanished before it could be read; whoever looks at its own place finds out.
+    """
+
+    place: str
+    entries: dict[str, Seen] = field(default_factory=dict)
+    odd: dict[str, tuple[Trouble, str]] = field(default_factory=dict)
+    error: str = ""
+    is_gone: bool = False
+
+
+class Disk:
+    """A folder on the local disk.
+
+    :param root: an absolute path; the directory need not exist yet.
+
+    ``folds_names`` tells whether this file system takes names that differ in case for one (``learn_folding``).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folds_names = False
+        self._prefix = f"{root}{os.sep}"
+
+    def path(self, place: str) -> Path:
+        """Return where a place is."""
+        return self.root / place if place else self.root
+
+    # -- looking
+
+    def look(self, place: str) -> Seen | None:
+        """Return what is at a place, without following a link there; None where there is nothing.
+
+        :raises OSError: it cannot be told.
+        """
+        try:
+            return _seen(os.lstat(self._prefix + place))  # no Path: thousands of looks are one scan
+        except _MISSING:
+            return None
+
+    def is_real(self, place: str) -> bool:
+        """Tell whether a directory and all above it, up to the root, are directories and no links."""
+        while place:
+            seen = self.look(place)
+            if seen is None or seen.kind is not Kind.DIRECTORY:
+                return False
+            place = place.rpartition("/")[0]
+        return True
+
+    def names(self, place: str) -> set[str]:
+        """Return the names in a directory; empty where it cannot be read."""
+        try:
+            return {path.name for path in self.path(place).iterdir()}
+        except OSError:
+            return set()
+
+    def walk(self, top: str, is_ignored: Callable[[str, bool], bool]) -> Iterator[Listed]:
+        """Yield a directory and every one below it, each before what is in it. Ignored places are passed over."""
+        pending = [top]
+        while pending:
+            listed = self._list(pending.pop(), is_ignored)
+            yield listed
+            prefix = f"{listed.place}/" if listed.place else ""
+            pending += [prefix + name for name, seen in listed.entries.items() if seen.kind is Kind.DIRECTORY]
+
+    def _list(self, place: str, is_ignored: Callable[[str, bool], bool]) -> Listed:
+        listed = Listed(place)
+        prefix = f"{place}/" if place else ""
+        try:
+            with os.scandir(self.path(place)) as found:
+                for entry in found:
+                    self._take(listed, entry, prefix + entry.name, is_ignored)
+        except _MISSING:
+            listed.is_gone = True
+        except OSError as error:
+            listed.error = reason_of(error)
+        return listed
+
+    def _take(
+        self, listed: Listed, entry: os.DirEntry[str], place: str, is_ignored: Callable[[str, bool], bool]
+    ) -> None:
+        try:
+            # Windows fills in no inode numbers while listing.
+            seen = _seen(os.lstat(entry.path) if _IS_WINDOWS else entry.stat(follow_symlinks=False))
+        except FileNotFoundError:
+            return
+        if is_ignored(place, seen.kind is Kind.DIRECTORY):
+            return
+        trouble = trouble_of(entry.name, seen)
+        if trouble is None:
+            listed.entries[entry.name] = seen
+        else:
+            listed.odd[entry.name] = trouble
+
+    def digest(self, place: str) -> tuple[Seen, str] | None:
+        """Return a file's SHA-256 with the look that it belongs to; None where it changed meanwhile or is no file.
+
+        :raises OSError: it cannot be read.
+        """
+        before = self.look(place)
+        if before is None or before.kind is not Kind.FILE:
+            return None
+        try:
+            with self.path(place).open("rb") as reader:
+                sha256 = hashlib.file_digest(reader, "sha256").hexdigest()
+        except _MISSING:
+            return None
+        after = self.look(place)
+        return (before, sha256) if after is not None and after.is_same_file(before) else None
+
+    def learn_folding(self) -> None:
+        """Find out whether names that differ in case are one here. Needs the control directory."""
+        self.folds_names = self.look(OWN_FOLDER) is not None and self.look(OWN_FOLDER.upper()) is not None
+
+    # -- changing
+
+    def create(self, place: str) -> int:
+        """Make a new, empty file with the user's usual mode, and return a descriptor to write it.
+
+        :raises FileExistsError: something is there.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        return os.open(self.path(place), flags, 0o666)
+
+    def put_new(self, source: str, target: str) -> None:
+        """Move a file to a place where nothing is; ``FileExistsError``, and nothing done, where something is."""
+        if not _IS_WINDOWS and self._link(source, target):
+            self.path(source).unlink()
+            return
+        if not _IS_WINDOWS and self.look(target) is not None:
+            raise _taken(self.path(target))
+        self.path(source).rename(self.path(target))  # on Windows this never replaces
+
+    def put_over(self, source: str, target: str) -> None:
+        """Move a file over another one, atomically."""
+        if _IS_WINDOWS:
+            self._loosen(target)
+        self.path(source).replace(self.path(target))
+
+    def duplicate(self, source: str, target: str) -> None:
+        """Make a file's bytes appear at a second place too.
+
+        :raises FileExistsError: something is there.
+        """
+        if self._link(source, target):
+            return
+        descriptor = self.create(target)
+        with os.fdopen(descriptor, "wb") as sink, self.path(source).open("rb") as reader:
+            shutil.copyfileobj(reader, sink, _CHUNK)
+            sink.flush()
+            os.fsync(sink.fileno())
+        shutil.copystat(self.path(source), self.path(target))
+
+    def _link(self, source: str, target: str) -> bool:
+        """Give a file a second name; False where this file system has no such thing."""
+        try:
+            os.link(self.path(source), self.path(target), follow_symlinks=False)
+        except NotImplementedError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                return False
+            raise
+        return True
+
+    def make_directory(self, place: str) -> None:
+        """Make a directory; ``FileExistsError`` where something is."""
+        self.path(place).mkdir()
+
+    def move(self, source: str, target: str, *, is_directory: bool) -> None:
+        """Move something to a place where nothing is; ``FileExistsError`` where something is."""
+        there, own = self.look(target), self.look(source)
+        is_itself = there is not None and own is not None and there.inode == own.inode
+        if is_itself and folded(source) == folded(target):
+            self.path(source).rename(self.path(target))  # only the spelling differs, and this system sees one name
+        elif there is not None:
+            raise _taken(self.path(target))
+        elif is_directory:
+            self.path(source).rename(self.path(target))  # never replaces what holds anything
+        else:
+            self.put_new(source, target)
+
+    def remove_file(self, place: str) -> None:
+        """Remove a file."""
+        if _IS_WINDOWS:
+            self._loosen(place)
+        self.path(place).unlink()
+
+    def remove_directory(self, place: str) -> bool:
+        """Remove a directory; False where it is not empty."""
+        try:
+            self.path(place).rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+
+    def set_mtime(self, place: str, mtime_ns: int) -> None:
+        """Set the time of a file's last change, in nanoseconds since the epoch."""
+        os.utime(self.path(place), ns=(mtime_ns, mtime_ns))
+
+    def set_mode(self, place: str, mode: int) -> None:
+        """Set a file's permission bits, as far as the system has them."""
+        self.path(place).chmod(mode)
+
+    def _loosen(self, place: str) -> None:
+        seen = self.look(place)
+        if seen is not None and not seen.mode & stat.S_IWUSR:
+            self.path(place).chmod(seen.mode | stat.S_IWUSR)
+
+    def sync_directory(self, place: str) -> None:
+        """Wait until the names in a directory are on the disk; where the system cannot, it journals them itself."""
+        if _IS_WINDOWS:
+            return
+        try:
+            descriptor = os.open(self.path(place), os.O_RDONLY)
+        except _MISSING:
+            return  # it was moved away; whoever moves it syncs the directories concerned
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _taken(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def folded(name: str) -> str:
+    """Return what two names have in common where a file system takes them for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def is_copy_name(name: str, original: str) -> bool:
+    """Tell whether a name is that of a conflict copy of a file (``planner.naming.conflict_name``)."""
+    stem, mark, _ = name.partition(" (conflict from ")
+    return bool(mark) and original.startswith(stem)
+
+
+def trouble_of(name: str, seen: Seen) -> tuple[Trouble, str] | None:
+    """Tell why something cannot be kept in step at all, or None."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return Trouble.INVALID_NAME, "the name is not UTF-8; rename it"
+    if seen.kind is Kind.SYMLINK:
+        return Trouble.UNSUPPORTED_KIND, "symbolic links stay here and are not followed; copy the file instead"
+    if seen.kind not in (Kind.FILE, Kind.DIRECTORY):
+        kind = seen.kind.value if seen.kind is not None else "device"
+        return Trouble.UNSUPPORTED_KIND, f"the server cannot hold a {kind}; it stays here only"
+    return None
+
+
+def _seen(found: os.stat_result) -> Seen:
+    changed_ns = found.st_mtime_ns if _IS_WINDOWS else max(found.st_mtime_ns, found.st_ctime_ns)
+    inode = found.st_ino & _INODE_BITS
+    return Seen(_kind(found), found.st_size, found.st_mtime_ns, inode, stat.S_IMODE(found.st_mode) & 0o777, changed_ns)
+
+
+def _kind(found: os.stat_result) -> Kind | None:
+    if getattr(found, "st_reparse_tag", 0) == _MOUNT_POINT_TAG:
+        return Kind.SYMLINK
+    return _KINDS.get(stat.S_IFMT(found.st_mode))
+
+
+def reason_of(error: OSError) -> str:
+    """Return the system's words for an error, without the path that the caller names anyway."""
+    return error.strerror or str(error)
+
+
+def seen_of(descriptor: int) -> Seen:
+    """Return a look at an open file."""
+    return _seen(os.fstat(descriptor))
+
+
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIRECTORY,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+}

@@ -1,0 +1,120 @@
+"""Know the folder again: a vanished, unmounted or exchanged folder must never read as "everything was deleted".
+
+The folder holds ``.jobfs/folder`` with an identity that the state remembers, and the state remembers the directory's
+inode. Either one proves the folder: the file travels with a folder that is moved or restored, the inode survives a
+``git clean``. Where neither fits, nothing is done at all.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from jobfs.errors import FolderError
+from jobfs.folder.disk import Disk
+from jobfs.model import Kind
+from jobfs.planner.naming import OWN_FOLDER
+from jobfs.store.state import State
+
+MARKER = f"{OWN_FOLDER}/folder"
+
+_IDENTITY = "folder_identity"
+_INODE = "folder_inode"
+_PATH = "folder_path"
+
+
+class Root:
+    """The root of a synchronised folder, tied to one state."""
+
+    def __init__(self, disk: Disk, state: State) -> None:
+        self._disk = disk
+        self._state = state
+
+    def attach(self, *, is_trial: bool = False) -> None:
+        """Tie the folder to the state, or check that it is the one.
+
+        :param is_trial: change nothing, neither here nor in the state.
+        :raises FolderError: it is another folder, or not there; the message says what to do.
+        """
+        if self._state.setting(_IDENTITY) is not None:
+            self.check()
+            if not is_trial:
+                self._mark(self._state.setting(_IDENTITY) or "")
+            return
+        self._refuse_foreign()
+        if is_trial:
+            if not self._disk.root.is_dir():
+                raise FolderError(f"{self._disk.root} is not there yet", "make the directory first, for a trial")
+            return
+        try:
+            self._disk.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FolderError(f"{self._disk.root} cannot be used: {error.strerror}", "name a directory") from error
+        self._mark(secrets.token_hex(16))
+
+    def _refuse_foreign(self) -> None:
+        if self._identity() is not None:
+            raise FolderError(
+                f"{self._disk.root} is kept in step with another workspace, or its state was removed",
+                f"name another folder, or remove {OWN_FOLDER} in it if that is no longer so",
+            )
+
+    def _mark(self, identity: str) -> None:
+        inode = self._inode()
+        try:
+            if self._identity() != identity:
+                marker = self._disk.path(MARKER)
+                marker.parent.mkdir(exist_ok=True)
+                fresh = marker.with_suffix(".new")
+                fresh.write_text(identity + "\n", encoding="ascii")
+                fresh.replace(marker)
+        except OSError as error:
+            raise FolderError(
+                f"{self._disk.root} cannot be written: {error.strerror}", "make it writable, or name another folder"
+            ) from error
+        if self._state.setting(_INODE) != inode or self._state.setting(_IDENTITY) != identity:
+            with self._state.transaction():
+                self._state.remember(_IDENTITY, identity)
+                self._state.remember(_INODE, inode or "")
+                self._state.remember(_PATH, str(self._disk.root))
+
+    def check(self) -> None:
+        """Make sure that the folder is there and is the one.
+
+        :raises FolderError: it is not; nothing may be taken for deleted.
+        """
+        inode = self._inode()
+        if inode is None:
+            raise FolderError(
+                f"the folder {self._disk.root} is gone", "mount or restore it; nothing was deleted on the server"
+            )
+        found = self._identity()
+        if found == self._state.setting(_IDENTITY):
+            return
+        if found is None and inode == self._state.setting(_INODE):
+            return
+        raise FolderError(
+            f"{self._disk.root} is not the folder that this workspace is kept in step with"
+            f" ({self._state.setting(_PATH)})",
+            "mount or restore that one, or use a new state for this one; nothing was deleted on the server",
+        )
+
+    def _inode(self) -> str | None:
+        try:
+            found = self._disk.root.stat()
+        except OSError:
+            return None
+        return f"{found.st_dev}:{found.st_ino}" if self._disk.root.is_dir() else None
+
+    def _identity(self) -> str | None:
+        """Return what the marker says, or None where there is none."""
+        seen = self._disk.look(MARKER)
+        if seen is None or seen.kind is not Kind.FILE:
+            return None
+        return self._disk.path(MARKER).read_text(encoding="ascii", errors="replace").strip()
+
+
+def real_root(folder: Path) -> Path:
+    """Return the absolute path of a folder; a link to the folder itself is followed, once, here."""
+    return Path(os.path.realpath(folder))
