@@ -1,4 +1,5 @@
-"""kill -9 at each request and each transaction: the next session finishes what was acknowledged, and leaves no litter."""
+"""kill -9 at each request and each transaction: the next session finishes what was acknowledged, and leaves no
+litter."""
 
 from __future__ import annotations
 

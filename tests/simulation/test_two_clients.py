@@ -135,35 +135,37 @@ async def play(tmp_path: Path, seed: int) -> None:
             raise dice.choice([Unreachable, OutcomeUnknown, ServerFailure])("trouble")
 
     options = Options(times=replace(QUICK, trusted_s=0.02), max_deletions=None)
-    async with mounted(tmp_path / "1", remote, options=options) as one:
-        async with mounted(tmp_path / "2", remote, options=options) as two:
-            editors = [Editor(one, dice, "one-", world), Editor(two, dice, "two-", world)]
-            remote.before = remote.after = fail
-            world.is_troubled = True
-            for _ in range(40):
-                await dice.choice(editors).step()
-                if dice.random() < 0.3:
-                    dice.choice(editors).mount.session.feed.request()
-                if dice.random() < 0.4:
-                    await asyncio.sleep(dice.random() * 0.04)
-            world.is_troubled = False
-            for _ in range(12):
-                for mount in (one, two):
-                    await mount.session.drain(10)
-                    await mount.session.feed.poll()
-                    await mount.session.drain(10)
-            expected = {
-                path: -1 if data is None else len(data) for path, data in remote.tree().items() if ".jobfs-" not in path
-            }
-            assert tree_of(one) == expected
-            assert tree_of(two) == expected
-            litter = [path for path in remote.tree() if ".jobfs-" in path]
-            assert litter == [], f"litter {litter}"
-            there = set(remote.tree().values())
-            lost = sorted(world.written - world.given_up - there - remote.destroyed_unseen)  # type: ignore[type-var]
-            assert lost == [], f"lost {lost}"
+    async with (
+        mounted(tmp_path / "1", remote, options=options) as one,
+        mounted(tmp_path / "2", remote, options=options) as two,
+    ):
+        editors = [Editor(one, dice, "one-", world), Editor(two, dice, "two-", world)]
+        remote.before = remote.after = fail
+        world.is_troubled = True
+        for _ in range(40):
+            await dice.choice(editors).step()
+            if dice.random() < 0.3:
+                dice.choice(editors).mount.session.feed.request()
+            if dice.random() < 0.4:
+                await asyncio.sleep(dice.random() * 0.04)
+        world.is_troubled = False
+        for _ in range(12):
             for mount in (one, two):
-                assert mount.session.state.check() == []
+                await mount.session.drain(10)
+                await mount.session.feed.poll()
+                await mount.session.drain(10)
+        expected = {
+            path: -1 if data is None else len(data) for path, data in remote.tree().items() if ".jobfs-" not in path
+        }
+        assert tree_of(one) == expected
+        assert tree_of(two) == expected
+        litter = [path for path in remote.tree() if ".jobfs-" in path]
+        assert litter == [], f"litter {litter}"
+        there = set(remote.tree().values())
+        lost = sorted(world.written - world.given_up - there - remote.destroyed_unseen)  # type: ignore[type-var]
+        assert lost == [], f"lost {lost}"
+        for mount in (one, two):
+            assert mount.session.state.check() == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)

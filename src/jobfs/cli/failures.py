@@ -1,0 +1,76 @@
+"""From exceptions to what the user reads, and to exit codes.
+
+A message says what and why in one line, and what to do next in another. A traceback comes with ``--debug`` only.
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from jobfs.cli.terminal import shown, tell
+from jobfs.errors import ApiError, JobfsError
+
+EXIT_CODES = {
+    0: "done",
+    1: "refused or failed; the message says why",
+    2: "a setting or an argument is missing or wrong",
+    3: "the API key is wrong or of the wrong kind",
+    4: "no such job, file or run",
+    5: "the server cannot be reached, or failed",
+    6: "a mount point, folder or workspace is busy, missing or not usable; or FUSE is",
+    7: "the local state is damaged: jobfs fsck",
+    8: "the local disk is full",
+    9: "stopped, for too much would be deleted: --yes or --max-delete",
+    10: "a wait ended before its event",
+    11: "ended, but something could not be sent: it is kept, and named",
+    12: "a dry run has found something to do",
+    20: "the job failed",
+    21: "the job was canceled",
+    22: "the job expired",
+    23: "the job waits for an answer",
+    24: "the job has used up its steps",
+    130: "stopped by the user",
+}
+"""Every exit code with its meaning; the help and the README show the same table."""
+
+UNSENT = 11
+TO_DO = 12
+
+STATUS_CODES = {
+    "completed": 0,
+    "failed": 20,
+    "canceled": 21,
+    "expired": 22,
+    "requestInteractiveToolResult": 23,
+    "exceededMaxSteps": 24,
+}
+"""Exit codes of ``jobfs jobs wait`` by the status that ended the wait."""
+
+
+def show(error: JobfsError, *, is_debug: bool) -> None:
+    """Print an error for the user, on stderr."""
+    if is_debug:
+        tell("".join(traceback.format_exception(error)).rstrip())
+        if isinstance(error, ApiError) and error.body:
+            tell(f"answer: {shown(error.body.decode('utf-8', 'replace'))}")
+    tell(f"jobfs: {shown(error.cause)}")
+    if error.remedy:
+        tell(f"  next: {shown(error.remedy)}")
+
+
+def of_local_file(error: OSError) -> JobfsError:
+    """Return the failure of a local file operation as one of ours."""
+    words = error.strerror or str(error)
+    failure = JobfsError(f"{error.filename}: {words}" if error.filename else words)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        failure.exit_code = 8
+        failure.remedy = "free some disk space and try again; nothing that was saved is lost"
+    return failure
+
+
+def of_bug(error: Exception) -> JobfsError:
+    """Return something that should not have happened as one of ours."""
+    bug = JobfsError(f"unexpected: {type(error).__name__}: {error}", "run it again with --debug and report it")
+    bug.__cause__ = error
+    return bug

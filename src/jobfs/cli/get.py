@@ -1,0 +1,131 @@
+"""``jobfs get``: bring files of a workspace here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobfs.cli.context import load_settings, open_remote, run
+from jobfs.cli.places import Place, parse_place
+from jobfs.cli.settings import Settings
+from jobfs.cli.snapshot import Found, locate, take_snapshot
+from jobfs.cli.terminal import Progress, progress, shown, tell
+from jobfs.engine.remote import Remote
+from jobfs.engine.transfer import receive
+from jobfs.errors import JobfsError, Refused, SettingsError
+from jobfs.planner.naming import Suffix, alias_name, hidden_name
+
+_PARALLEL = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("get", epilog="Example: jobfs get -r abc123:/reports .")(get)
+
+
+def get(
+    context: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="JOB:/PATH", help="A file or directory; run:RUN:/PATH for a run.")],
+    target: Annotated[Path, typer.Argument(metavar="[LOCAL]", help="Where to; a directory takes it in.")] = Path(),
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also directories.")] = False,
+) -> None:
+    """Bring a file here, or with -r a directory. A local file is replaced once the new one is whole."""
+    wanted = parse_place(place)
+    run(_get(load_settings(context), wanted, target, is_recursive=recursive))
+
+
+async def _get(settings: Settings, place: Place, target: Path, *, is_recursive: bool) -> None:
+    async with open_remote(settings, place.job) as remote:
+        if not is_recursive:
+            found = await locate(remote, place)
+            if found.is_directory:
+                raise SettingsError(f"{place} is a directory", "add -r to bring directories")
+            await _fetch(remote, found, _local_target(target, found.name))
+            return
+        snapshot = await take_snapshot(remote)
+        top = snapshot.at(place)
+        if not top.is_directory:
+            await _fetch(remote, top, _local_target(target, top.name))
+            return
+        root = _local_target(target, top.name) if top.path else target
+        _make_directory(root, root)
+        with progress("receiving") as display:
+            await _fetch_all(remote, list(snapshot.below(top.path)), top, root, display)
+
+
+def _local_target(target: Path, name: str) -> Path:
+    return target / _local_name(name) if target.is_dir() else target
+
+
+def _local_name(name: str) -> str:
+    """Return a shown name as it can be used here: on Windows further characters would lead elsewhere."""
+    separators = {os.sep, os.altsep or os.sep, ":" if os.name == "nt" else os.sep}
+    if any(separator in name for separator in separators):
+        return "".join(f"%{ord(one):02X}" if one in separators else one for one in name)
+    return alias_name(name) if name in ("", ".", "..") else name
+
+
+async def _fetch_all(remote: Remote, below: list[Found], top: Found, root: Path, display: Progress) -> None:
+    """Bring everything below a directory here, several files at once.
+
+    Nothing is written outside of ``root``: shown paths have no dots, and a link in the way is refused.
+    """
+    start = len(top.path) + 1 if top.path else 0
+    slots = asyncio.Semaphore(_PARALLEL)
+    failed: list[JobfsError] = []
+
+    async def fetch(found: Found, path: Path) -> None:
+        async with slots:
+            display.show(f"receiving {found.path}")
+            try:
+                await _fetch(remote, found, path)
+            except JobfsError as error:
+                tell(f"not received: {shown(found.path)}: {shown(error.cause)}")
+                failed.append(error)
+
+    paths = {found.path: root.joinpath(*map(_local_name, found.path[start:].split("/"))) for found in below}
+    for found in below:
+        _make_directory(paths[found.path] if found.is_directory else paths[found.path].parent, root)
+    async with asyncio.TaskGroup() as group:
+        for found in below:
+            if not found.is_directory:
+                group.create_task(fetch(found, paths[found.path]))
+    if failed:
+        raise failed[0]
+
+
+def _make_directory(path: Path, root: Path) -> None:
+    """Make a directory, and refuse a link on the way to it from the root."""
+    if path != root:
+        _make_directory(path.parent, root)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        mode = os.lstat(path).st_mode if path != root else path.stat().st_mode
+        if not stat.S_ISDIR(mode):
+            raise Refused(f"{path} is in the way: no directory", "remove it, or name another target") from None
+
+
+async def _fetch(remote: Remote, found: Found, path: Path) -> None:
+    """Bring one file here, whole or not at all."""
+    if found.item is None:
+        raise AssertionError("a file always has its item")
+    if path.is_dir() and not path.is_symlink():
+        raise Refused(f"{path} is a directory", "remove it, or name another target")
+    temporary = path.parent / hidden_name(path.name, secrets.token_hex(4), Suffix.NEW)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        try:
+            await receive(remote, found.item.revision, descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,200 @@
+"""``jobfs mount``: a workspace as a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import Enum, unique
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobfs.cli.context import load_settings
+from jobfs.cli.daemon import start_in_background
+from jobfs.cli.instance import FOLDER, Instance, real_directory
+from jobfs.cli.mounted import is_mounted
+from jobfs.cli.order import Order
+from jobfs.cli.places import parse_place
+from jobfs.cli.serving import serve
+from jobfs.cli.states import state_root
+from jobfs.cli.synced import describe
+from jobfs.cli.terminal import say, shown, tell
+from jobfs.errors import MountPointBusy, SettingsError
+from jobfs.folder.report import SyncEvent
+
+
+@unique
+class TransportName(Enum):
+    """What speaks FUSE."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    FUSEPY = "fusepy"
+
+
+@unique
+class ConflictChoice(Enum):
+    """Who keeps the name where both sides changed a file."""
+
+    KEEP_BOTH = "keep-both"
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+@unique
+class PrefetchChoice(Enum):
+    """What is brought here before it is read."""
+
+    NONE = "none"
+    SMALL = "small"
+    ALL = "all"
+
+
+@unique
+class FsyncChoice(Enum):
+    """What fsync waits for."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="PATTERN", help="Names that stay local, as in .gitignore; may be repeated."),
+]
+ConflictOption = Annotated[ConflictChoice, typer.Option(help="Who keeps the name where both sides changed a file.")]
+MaxDeleteOption = Annotated[
+    int | None, typer.Option(min=0, help="So many deletions at once need no question.", metavar="N")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Any number of deletions needs no question.")]
+DrainOption = Annotated[float, typer.Option(min=0, help="Seconds that the end may take to send what is left.")]
+ForegroundOption = Annotated[bool, typer.Option("--foreground", help="Stay here; Ctrl-C ends it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("mount", epilog="Example: jobfs mount abc123 ~/job && ls ~/job && jobfs umount ~/job")(mount)
+
+
+def mount(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The job; run:RUN for the files of a run, read-only.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
+    foreground: ForegroundOption = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every change.")] = False,
+    fallback: Annotated[bool, typer.Option(help="Where FUSE cannot be used, keep the folder in step instead.")] = True,
+    transport: Annotated[TransportName, typer.Option(help="What speaks FUSE.")] = TransportName.AUTO,
+    allow_other: Annotated[bool, typer.Option("--allow-other", help="Other users may use the mount.")] = False,
+    ignore: IgnoreOption = None,
+    conflict: ConflictOption = ConflictChoice.KEEP_BOTH,
+    prefetch: Annotated[PrefetchChoice, typer.Option(help="What is brought here before it is read.")] = (
+        PrefetchChoice.SMALL
+    ),
+    fsync: Annotated[FsyncChoice, typer.Option(help="What fsync waits for.")] = FsyncChoice.LOCAL,
+    write_through: Annotated[bool, typer.Option("--write-through", help="close waits for the server.")] = False,
+    cache_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What content may take here, such as 500M or 10G.")
+    ] = None,
+    max_delete: MaxDeleteOption = None,
+    yes: YesOption = False,
+    drain_timeout: DrainOption = 30.0,
+) -> None:
+    """Mount the workspace of a job. When this returns it is ready; it is served in the background until umount."""
+    settings = load_settings(context)
+    point = real_directory(directory)
+    check_mount_point(Path(point))
+    order = Order(
+        job=_whole(job),
+        directory=point,
+        url=settings.url,
+        api_key=settings.api_key,
+        is_default_url=settings.is_default_url,
+        state_root=str(state_root().absolute()),
+        transport=transport.value,
+        may_fall_back=fallback,
+        is_read_only=read_only,
+        allow_other=allow_other,
+        ignore=tuple(ignore or ()),
+        conflict=conflict.value,
+        prefetch=prefetch.value,
+        fsync_remote=fsync is FsyncChoice.REMOTE,
+        write_through=write_through,
+        max_deletions=allowed_deletions(max_delete, is_any=yes),
+        drain_timeout_s=drain_timeout,
+        cache_bytes=None if cache_size is None else parse_size(cache_size),
+    )
+    if foreground:
+        raise typer.Exit(serve(order, Terminal()))
+    tell_ready(start_in_background(order))
+
+
+def allowed_deletions(number: int | None, *, is_any: bool) -> int | None:
+    """Return what ``--max-delete`` and ``--yes`` come to: None is any number."""
+    return None if is_any else number or 0
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes, with K, M, G or T for powers of 1024.
+
+    :raises SettingsError: it is none.
+    """
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise SettingsError(f"{text!r} is no size", "write a number with K, M, G or T, such as 500M")
+    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+
+
+def check_mount_point(point: Path) -> None:
+    """Refuse a directory that nothing can be mounted on, before the server is asked.
+
+    Whether it is empty is asked by the transport; here a folder that was kept in step before may be full.
+
+    :raises MountPointBusy:
+    """
+    if is_mounted(point):
+        return  # a dead mount is taken away, a living one refused, by the transport
+    try:
+        os.scandir(point).close()
+    except FileNotFoundError:
+        raise MountPointBusy(f"there is no directory {point}", f"make it first: mkdir -p {point}") from None
+    except NotADirectoryError:
+        raise MountPointBusy(f"{point} is no directory", "name an empty directory") from None
+    except OSError as error:
+        raise MountPointBusy(f"{point} cannot be used: {error.strerror}", "name another directory") from None
+
+
+def tell_ready(instance: Instance) -> None:
+    """Say what serves where."""
+    if instance.kind == FOLDER:
+        say(f"{instance.job} is kept in step with {instance.directory}")
+    else:
+        say(f"{instance.job} is mounted on {instance.directory} ({instance.transport})")
+
+
+class Terminal:
+    """Satisfies ``service.Front``: tells the user of a foreground process."""
+
+    def note(self, line: str) -> None:
+        """Tell something that is no failure."""
+        tell(f"jobfs: {line}")
+
+    def ready(self, instance: Instance) -> None:
+        """Tell that it serves."""
+        tell_ready(instance)
+        tell("Ctrl-C ends it and sends what is left; a second one keeps that for the next time")
+
+    def happened(self, event: SyncEvent) -> None:
+        """Tell what was done in a folder."""
+        tell(shown(describe(event)))
+
+    def draining(self, left: int) -> None:
+        """Tell how many changes are still to be sent."""
+        tell(f"sending {left} changes")
+
+
+def _whole(job: str) -> str:
+    place = parse_place(job)
+    if place.path:
+        raise SettingsError("only a whole workspace can be mounted", f"write jobfs mount {place.job} DIR")
+    return place.job

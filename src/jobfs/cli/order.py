@@ -1,0 +1,69 @@
+"""What a mount or sync is told to do: values that travel from the command to the process that does it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobfs.cli.settings import Settings
+
+_TUPLES = ("ignore",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One mount or synced folder. Goes through a pipe, never through arguments, for it holds the key.
+
+    :param directory: absolute.
+    :param kind: ``mount`` or ``folder``.
+    :param transport: ``auto``, ``kernel`` or ``fusepy``.
+    :param may_fall_back: whether a folder is kept in step where FUSE cannot be used.
+    :param max_deletions: see ``engine.session.Options``.
+    :param deletes: whether a deletion on one side is one on the other; of a folder.
+    :param cache_bytes: see ``engine.session.Options``; of a mount.
+    :param drain_timeout_s: how long an end may take to send what is left.
+    """
+
+    job: str
+    directory: str
+    url: str
+    api_key: str = field(repr=False)
+    is_default_url: bool = False
+    state_root: str = ""
+    kind: str = "mount"
+    transport: str = "auto"
+    may_fall_back: bool = True
+    is_read_only: bool = False
+    allow_other: bool = False
+    ignore: tuple[str, ...] = ()
+    conflict: str = "keep-both"
+    prefetch: str = "small"
+    direction: str = "both"
+    deletes: bool = True
+    fsync_remote: bool = False
+    write_through: bool = False
+    max_deletions: int | None = 0
+    drain_timeout_s: float = 30.0
+    cache_bytes: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return Path(self.directory)
+
+    @property
+    def settings(self) -> Settings:
+        """The server and its key."""
+        return Settings(self.url, self.api_key, is_default_url=self.is_default_url)
+
+    def to_line(self) -> bytes:
+        """Return it as one line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Order:
+        """Read what ``to_line`` gave."""
+        values: dict[str, Any] = json.loads(line)
+        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})

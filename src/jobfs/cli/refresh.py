@@ -1,0 +1,26 @@
+"""``jobfs refresh``: look at the server now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobfs.cli.instance import running_at
+from jobfs.cli.terminal import progress, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("refresh", epilog="Example: jobfs refresh ~/job")(refresh)
+
+
+def refresh(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount point, or the synchronised folder.")],
+) -> None:
+    """Have a mount or synchronised folder look at the server now, and return when it has."""
+    found = running_at(directory)
+    with progress("listing the workspace"):
+        told = found.ask("refresh", timeout_s=120.0)
+    say(f"{told['items']} items; the job is {told['jobStatus']}")

@@ -1,0 +1,44 @@
+"""``jobfs rm``: delete files of a workspace."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jobfs.cli.changes import open_writer
+from jobfs.cli.context import load_settings, open_writable, run
+from jobfs.cli.places import Place, parse_place
+from jobfs.cli.settings import Settings
+from jobfs.cli.snapshot import take_snapshot
+from jobfs.cli.states import state_root
+from jobfs.errors import Refused
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("rm", epilog="Example: jobfs rm -r abc123:/old-reports")(rm)
+
+
+def rm(
+    context: typer.Context,
+    places: Annotated[list[str], typer.Argument(metavar="JOB:/PATH...", help="Files, or with -r directories.")],
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also directories with all they hold.")] = False,
+) -> None:
+    """Delete files. What belongs to all jobs, and what the runtime keeps, is refused."""
+    wanted = [parse_place(place) for place in places]
+    settings = load_settings(context)
+    for place in wanted:
+        run(_remove(settings, place, is_recursive=recursive))
+
+
+async def _remove(settings: Settings, place: Place, *, is_recursive: bool) -> None:
+    async with (
+        open_writable(settings, place) as remote,
+        open_writer(remote, state_root(), settings.url, place.job) as writer,
+    ):
+        snapshot = await take_snapshot(remote)
+        found = snapshot.at(place)
+        if found.is_directory and not is_recursive:
+            raise Refused(f"{place} is a directory", "add -r to delete it with all that it holds")
+        await writer.remove(place, found, snapshot)

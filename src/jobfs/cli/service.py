@@ -1,0 +1,226 @@
+"""What every mount and synced folder does around its session: log, control socket, record, stop and drain.
+
+``Service`` is the part that mounts and folders share; ``mounted`` and ``synced`` bring the rest. It runs in the process
+that serves, in the foreground or in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
+from jobfs.cli.instance import Instance, read_instance
+from jobfs.cli.order import Order
+from jobfs.cli.report import Reporter, RequestCount
+from jobfs.engine.session import Session, Unsynced
+from jobfs.folder.report import SyncEvent
+
+LOG_NAME = "log.txt"
+_LOG_BYTES = 1 << 20
+_LOGS_KEPT = 3
+_SHOW_S = 0.5
+"""How often the progress of a drain is counted."""
+
+_log = logging.getLogger(__name__)
+
+
+class Front(Protocol):
+    """Who is told how it goes: the terminal, or the command that started a process in the background."""
+
+    def note(self, line: str) -> None:
+        """Tell something that is no failure."""
+
+    def ready(self, instance: Instance) -> None:
+        """Tell that it serves."""
+
+    def happened(self, event: SyncEvent) -> None:
+        """Tell what was done in a folder."""
+
+    def draining(self, left: int) -> None:
+        """Tell how many changes are still to be sent."""
+
+
+class Stop:
+    """How the user ends it: the first signal asks for a drain, the second one ends that too."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurry = asyncio.Event()
+
+    def signalled(self) -> None:
+        """Note one signal."""
+        (self.hurry if self.asked.is_set() else self.asked).set()
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Take SIGINT, SIGTERM, and where there is one the signal that the terminal was closed."""
+        loop = asyncio.get_running_loop()
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        before = [signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.signalled)) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+class Service:
+    """One mount or synced folder as a process serves it.
+
+    :param detach: takes the mount away, or ends the watching of a folder; its argument says: even while it is in use.
+    """
+
+    def __init__(
+        self, order: Order, session: Session, requests: RequestCount, stop: Stop, front: Front, control: ControlServer
+    ) -> None:
+        self._order = order
+        self._session = session
+        self._requests = requests
+        self._stop = stop
+        self._front = front
+        self._control = control
+        self._listeners: list[Send] = []
+        self._left: asyncio.Future[list[Unsynced]] = asyncio.get_running_loop().create_future()
+        self.instance = Instance(
+            session.state.directory, order.kind, order.directory, order.url, order.job, "", os.getpid(), time.time()
+        )
+        self.reporter = Reporter(session, self.instance, requests)
+        self.detach: Callable[[bool], Awaitable[None]] = self._detach_nothing
+
+    async def _detach_nothing(self, is_forced: bool) -> None:
+        self._stop.asked.set()
+
+    def name(self, kind: str, transport: str) -> None:
+        """Set what is known only once it serves."""
+        self.instance = self.reporter.instance = replace(self.instance, kind=kind, transport=transport)
+
+    @asynccontextmanager
+    async def announced(self) -> AsyncIterator[None]:
+        """Answer requests and be on record while the context lasts; the state is locked all the time."""
+        before = read_instance(self.instance.state)
+        if before is not None and before.address is not None:
+            remove_leftover(before.address, self.instance.state)
+        address = await self._control.listen(self.instance.state, self._handlers())
+        running = replace(self.instance, address=address)
+        running.write()
+        self._front.ready(running)
+        try:
+            yield
+        finally:
+            await self._control.stop_listening()
+            running.write_ended()
+
+    def _handlers(self) -> Mapping[str, Handler]:
+        async def ping(request: Mapping[str, Any], send: Send) -> object:
+            return os.getpid()
+
+        async def status(request: Mapping[str, Any], send: Send) -> object:
+            return self.reporter.status()
+
+        async def conflicts(request: Mapping[str, Any], send: Send) -> object:
+            return self.reporter.conflicts()
+
+        async def poke(request: Mapping[str, Any], send: Send) -> object:
+            self._session.feed.request()
+            return None
+
+        async def refresh(request: Mapping[str, Any], send: Send) -> object:
+            await self._session.feed.refresh()
+            return self.reporter.status()
+
+        async def drain(request: Mapping[str, Any], send: Send) -> object:
+            draining = self._session.drain(float(request["deadline_s"]))
+            return _told(await drained(self._session, draining, asyncio.Event(), [send]))
+
+        async def stop(request: Mapping[str, Any], send: Send) -> object:
+            self._listeners.append(send)
+            await self.detach(bool(request.get("force")))
+            return _told(await asyncio.shield(self._left))
+
+        handlers = (ping, status, conflicts, poke, refresh, drain, stop)
+        return {handler.__name__: handler for handler in handlers}
+
+    async def drain(self, draining: Coroutine[Any, Any, object] | None = None) -> list[Unsynced]:
+        """Send what is left, with progress for all who wait; return what could not be sent.
+
+        :param draining: what sends it; the session's own drain where it is not given.
+        """
+        draining = draining or self._session.drain(self._order.drain_timeout_s)
+
+        async def show(value: object) -> None:
+            if isinstance(value, int):
+                self._front.draining(value)
+
+        left = await drained(self._session, draining, self._stop.hurry, [show, *self._listeners])
+        for unsynced in left:
+            _log.warning("not sent: %s: %s", unsynced.path, unsynced.reason)
+        self._left.set_result(left)
+        return left
+
+
+async def drained(
+    session: Session, work: Coroutine[Any, Any, object], hurry: asyncio.Event, listeners: list[Send]
+) -> list[Unsynced]:
+    """Drain a session; return at once what is left when ``hurry`` is set.
+
+    :param work: drains it.
+    :param listeners: are told how many changes are left, twice a second.
+    """
+    draining = asyncio.create_task(work, name="drain")
+    hurried = asyncio.create_task(hurry.wait(), name="drain-hurry")
+    told = -1
+    try:
+        while not draining.done() and not hurried.done():
+            left = len(session.differing())
+            if left and left != told:
+                told = left
+                for listener in listeners:
+                    await listener(left)
+            await asyncio.wait({draining, hurried}, timeout=_SHOW_S, return_when=asyncio.FIRST_COMPLETED)
+        if draining.done():
+            await draining
+    finally:
+        for task in (draining, hurried):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    return session.unsynced()
+
+
+def _told(left: list[Unsynced]) -> list[dict[str, str]]:
+    return [{"path": unsynced.path, "reason": unsynced.reason} for unsynced in left]
+
+
+@contextmanager
+def logged_to(directory: Path) -> Iterator[None]:
+    """Write what jobfs logs into a state folder while the context lasts; files are rotated."""
+    handler = logging.handlers.RotatingFileHandler(
+        directory / LOG_NAME, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    own, others = logging.getLogger("jobfs"), logging.getLogger("asyncio")
+    before = own.level, own.propagate, others.propagate
+    own.setLevel(logging.INFO)
+    own.propagate = others.propagate = False
+    own.addHandler(handler)
+    others.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        _log.info("ended by a failure", exc_info=True)
+        raise
+    finally:
+        own.removeHandler(handler)
+        others.removeHandler(handler)
+        own.level, own.propagate, others.propagate = before
+        handler.close()

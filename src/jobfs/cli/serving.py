@@ -1,0 +1,110 @@
+"""Serve an order in this process: a mount, or a folder kept in step where that is asked for or FUSE cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from jobfs.cli.failures import UNSENT
+from jobfs.cli.instance import FOLDER, Instance, read_instance
+from jobfs.cli.mounted import serve_mount
+from jobfs.cli.order import Order
+from jobfs.cli.service import Front, Stop, logged_to
+from jobfs.cli.states import folder_state, mount_state
+from jobfs.cli.synced import serve_folder
+from jobfs.cli.terminal import shown, tell
+from jobfs.engine.session import Unsynced
+from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
+
+_MOST_NAMED = 20
+
+
+def serve(order: Order, front: Front) -> int:
+    """Serve until the user ends it; return the exit code: 0, or that something could not be sent.
+
+    :raises JobfsError: it could not begin, or was ended before it did.
+    """
+    left = asyncio.run(_serve(order, front))
+    name_left(left)
+    return UNSENT if left else 0
+
+
+async def _serve(order: Order, front: Front) -> list[Unsynced]:
+    stop = Stop()
+    with stop.signals():
+        if order.kind == FOLDER:
+            return await _beside_stop(order, stop, front)
+        try:
+            return await _beside_stop(order, stop, front)
+        except FuseUnavailable as error:
+            if not order.may_fall_back:
+                raise
+            _check_fallback(order)
+            front.note(f"{error.cause}: keeping {order.directory} in step as an ordinary folder instead")
+            return await _beside_stop(replace(order, kind=FOLDER), stop, front)
+
+
+async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
+    """Serve; where the user ends it before it serves, there is nothing to drain and it ends at once."""
+    state = _state_of(order)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with logged_to(state):
+        started = _Started(front)
+        serving = asyncio.create_task((serve_folder if order.kind == FOLDER else serve_mount)(order, stop, started))
+        asked = asyncio.create_task(stop.asked.wait())
+        try:
+            await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done() and not started.is_ready:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                raise Interrupted("stopped before it was ready")
+            return await serving
+        finally:
+            asked.cancel()
+
+
+class _Started:
+    """Passes on what a front is told, and remembers whether it was told that it serves."""
+
+    def __init__(self, front: Front) -> None:
+        self.note = front.note
+        self.draining = front.draining
+        self.happened = front.happened
+        self._ready = front.ready
+        self.is_ready = False
+
+    def ready(self, instance: Instance) -> None:
+        """Remember and pass on."""
+        self.is_ready = True
+        self._ready(instance)
+
+
+def _state_of(order: Order) -> Path:
+    root = Path(order.state_root)
+    if order.kind == FOLDER:
+        return folder_state(root, order.url, order.job, order.path)
+    return mount_state(root, order.url, order.job)
+
+
+def _check_fallback(order: Order) -> None:
+    """Refuse to fill a folder that was never ours: in folder mode what is in it would be sent to the server.
+
+    :raises MountPointBusy:
+    """
+    known = read_instance(_state_of(replace(order, kind=FOLDER)))
+    if (known is None or known.kind != FOLDER) and any(order.path.iterdir()):
+        raise MountPointBusy(
+            f"FUSE cannot be used, and {order.directory} is not empty", "name an empty directory, or use 'jobfs sync'"
+        )
+
+
+def name_left(left: list[Unsynced]) -> None:
+    """Name what could not be sent."""
+    if not left:
+        return
+    tell(f"jobfs: {len(left)} changes could not be sent; they are kept and sent by the next mount, or by 'jobfs push':")
+    for unsynced in left[:_MOST_NAMED]:
+        tell(f"  {shown(unsynced.path)}: {shown(unsynced.reason)}")
+    if len(left) > _MOST_NAMED:
+        tell(f"  and {len(left) - _MOST_NAMED} more")

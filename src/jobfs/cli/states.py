@@ -1,0 +1,61 @@
+"""Where the durable state of each workspace lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import platformdirs
+
+from jobfs.errors import StateLocked
+from jobfs.store.state import State
+
+STATE_DIRECTORY = "JOBFS_STATE_DIR"
+_KEY_LETTERS = 16
+_SLOTS = 64
+
+
+def state_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of all states; ``JOBFS_STATE_DIR`` names another one."""
+    told = environment.get(STATE_DIRECTORY)
+    return Path(told) if told else Path(platformdirs.user_state_dir("jobfs"))
+
+
+def mount_state(root: Path, url: str, job: str) -> Path:
+    """Return the state folder of a workspace as it is mounted, wherever that is."""
+    return root / "workspaces" / _key(url, job)
+
+
+def folder_state(root: Path, url: str, job: str, folder: Path) -> Path:
+    """Return the state folder of a workspace as it is kept in step with one real folder.
+
+    It is the record of the last scan of that folder, so no other folder, and no mount, may share it: an empty folder
+    beside the record of a full one would read as deletions.
+    """
+    return root / "workspaces" / _key(url, job, str(folder))
+
+
+def all_states(root: Path) -> Iterator[Path]:
+    """Yield every state folder of a workspace that there is."""
+    workspaces = root / "workspaces"
+    if workspaces.is_dir():
+        yield from sorted(path for path in workspaces.iterdir() if (path / "state.db").exists())
+
+
+def open_journal(root: Path, url: str, job: str) -> State:
+    """Open a state that remembers replaces of single commands, so that a later one mends what a killed one left.
+
+    Commands that run beside each other have a journal each.
+    """
+    for slot in range(_SLOTS):
+        try:
+            return State.open(root / "journals" / f"{_key(url, job)}-{slot}")
+        except StateLocked:
+            continue
+    raise StateLocked(f"{_SLOTS} commands are writing to this workspace already", "wait for one of them to end")
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_LETTERS]

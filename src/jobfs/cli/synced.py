@@ -1,0 +1,113 @@
+"""Keep a real folder in step as a process of its own: first until both sides agree, then until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from jobfs.cli.context import open_remote
+from jobfs.cli.control import ControlServer
+from jobfs.cli.instance import FOLDER
+from jobfs.cli.order import Order
+from jobfs.cli.report import RequestCount
+from jobfs.cli.service import Front, Service, Stop
+from jobfs.cli.states import folder_state
+from jobfs.cli.terminal import human_size
+from jobfs.engine.remote import Remote
+from jobfs.engine.session import Unsynced
+from jobfs.errors import RateLimited, ServerFailure, Unreachable
+from jobfs.folder.report import Progress, SyncEvent
+from jobfs.folder.sync import Direction, FolderSync, SyncOptions
+from jobfs.planner.plan import ConflictPolicy
+from jobfs.store.state import State
+
+_LISTED = "listed"
+
+_log = logging.getLogger(__name__)
+
+
+def sync_options(order: Order, *, is_trial: bool = False) -> SyncOptions:
+    """Return the options of folder mode."""
+    return SyncOptions(
+        direction=Direction.PULL if order.is_read_only else Direction(order.direction),
+        delete=order.deletes,
+        conflict=ConflictPolicy(order.conflict),
+        ignore=order.ignore,
+        max_deletions=order.max_deletions,
+        is_trial=is_trial,
+        drain_s=order.drain_timeout_s,
+    )
+
+
+def describe(event: SyncEvent) -> str:
+    """Return what was done, or would be, as one line."""
+    size = f"  {human_size(event.size)}" if event.size else ""
+    detail = f"  ({event.detail})" if event.detail else ""
+    return f"{event.what.value}: {event.path}{size}{detail}"
+
+
+async def serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
+    """Keep a folder in step until somebody ends it; return what could not be sent. It stays in the folder.
+
+    It serves when both sides agree for the first time; where the server does not answer, and the folder is known, at
+    once.
+
+    :raises FolderError: it is not the folder that this state knows, or cannot be used.
+    :raises GuardTripped: too much would be deleted.
+    :raises JobfsError: there is no such job, the key is wrong, the state cannot be used, ...
+    """
+    requests = RequestCount()
+    async with AsyncExitStack() as stack:
+        control = ControlServer()
+        stack.push_async_callback(control.hang_up)
+        state = State.open(folder_state(Path(order.state_root), order.url, order.job, order.path))
+        stack.callback(state.close)
+        remote = await stack.enter_async_context(open_remote(order.settings, order.job, requests.note))
+        await _agree(order, state, remote, front)
+        options = replace(sync_options(order), watch=True)
+        sync = FolderSync(state, remote, order.path, options=options, progress=_told(front))
+        service = Service(order, sync.session, requests, stop, front, control)
+        service.reporter.more_problems = sync.side.problems
+        service.name(FOLDER, "sync")
+        return await _watch(sync, service, stop)
+
+
+def _told(front: Front) -> Progress:
+    def tell(event: SyncEvent) -> None:
+        _log.info("%s: %s %s", event.what.value, event.path, event.detail)
+        front.happened(event)
+
+    return tell
+
+
+async def _agree(order: Order, state: State, remote: Remote, front: Front) -> None:
+    """Synchronise once. A server that does not answer is no reason not to watch a folder that is known."""
+    try:
+        await FolderSync(state, remote, order.path, options=sync_options(order), progress=_told(front)).run()
+    except (Unreachable, ServerFailure, RateLimited) as error:
+        if state.setting(_LISTED) is None:
+            raise
+        front.note(f"{error.cause}; changes are sent later")
+
+
+async def _watch(sync: FolderSync, service: Service, stop: Stop) -> list[Unsynced]:
+    """Watch until asked to stop; then the last changes are sent, for which a second request does not wait."""
+    running = asyncio.create_task(sync.run(), name="folder-sync")
+    asked = asyncio.create_task(stop.asked.wait(), name="wait-stop")
+    try:
+        async with service.announced():
+            await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
+            sync.stop()
+            return await service.drain(_end(running))
+    finally:
+        for task in (running, asked):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _end(running: asyncio.Task[object]) -> None:
+    await running

@@ -1,0 +1,68 @@
+"""``jobfs umount``: end a mount or the sync of a folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobfs.cli.failures import UNSENT
+from jobfs.cli.instance import MOUNT, Instance, instances, real_directory
+from jobfs.cli.mounted import is_mounted
+from jobfs.cli.serving import name_left
+from jobfs.cli.terminal import Progress, progress, say, tell
+from jobfs.engine.session import Unsynced
+from jobfs.errors import MountError
+from jobfs.fuse.mounting import detach
+from jobfs.model import ROOT
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("umount", epilog="Example: jobfs umount ~/job")(umount)
+
+
+def umount(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount point, or the synchronised folder.")],
+    force: Annotated[bool, typer.Option("--force", help="Even while programs use it.")] = False,
+) -> None:
+    """End a mount, or the sync of a folder, when everything is sent. What cannot be sent is named and kept."""
+    place = real_directory(directory)
+    found = next((one for one in instances() if one.directory == place and one.is_running()), None)
+    if found is None:
+        _take_away_dead(Path(place))
+        return
+    with progress("sending what is left") as display:
+        told = found.ask("stop", force=force, timeout_s=None, until_end=True, on_progress=_shower(display))
+    left = [Unsynced(ROOT, str(one["path"]), str(one["reason"])) for one in told]
+    name_left(left)
+    _say_done(found)
+    if left:
+        raise typer.Exit(UNSENT)
+
+
+def _shower(display: Progress) -> Any:
+    def show(left: object) -> None:
+        display.show(f"sending {left} changes")
+
+    return show
+
+
+def _say_done(instance: Instance) -> None:
+    how = "mounted on" if instance.kind == MOUNT else "kept in step with"
+    say(f"{instance.job} is no longer {how} {instance.directory}")
+
+
+def _take_away_dead(point: Path) -> None:
+    """Take away a mount whose process is gone.
+
+    :raises MountError: there is none.
+    """
+    if not is_mounted(point):
+        raise MountError(f"nothing of jobfs is mounted or synchronised at {point}", "see 'jobfs status'")
+    if sys.platform == "linux":
+        detach(point, lazy=True)
+    tell("its process was gone; what it had not sent is kept: send it with 'jobfs push', or mount again")
+    say(f"{point} is unmounted")

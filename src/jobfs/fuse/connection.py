@@ -1,0 +1,263 @@
+"""One connection to the kernel: reads requests, has them answered, writes the replies.
+
+What can be answered from memory and the local disk is answered before the next request is read, without a task. What
+has to wait becomes a task; the kernel's INTERRUPT cancels it. Changes that come from outside go to the kernel through a
+thread of their own (``notify``). An unexpected exception is logged with its traceback and answered with EIO: **nothing
+that comes in ends the loop.**
+
+It knows a descriptor on which each read gives one request; where that comes from is the matter of ``kernel``.
+Everything here runs on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from jobfs.errors import FuseUnavailable
+from jobfs.fuse import protocol, replies
+from jobfs.fuse.dispatch import Requests
+from jobfs.fuse.errno import errno_of, is_expected
+from jobfs.fuse.interrupt import is_to_stop
+from jobfs.fuse.notify import Notifier
+from jobfs.fuse.open_files import Answer
+from jobfs.fuse.options import MountOptions
+from jobfs.fuse.protocol import Buffer, InitFlag, MalformedRequest, Opcode, RequestHeader
+from jobfs.model import ROOT, NodeId
+from jobfs.vfs.namespace import fail
+from jobfs.vfs.operations import Vfs
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 64
+"""So many requests are answered before the loop looks at anything else."""
+
+_INTERRUPT_AGAIN_S = 0.1
+"""A task that was interrupted by a harmless signal is looked at again this often: the kernel tells of a signal once."""
+
+_MAX_BACKGROUND = 1024
+"""Read-ahead requests under way. Many, since one that waits for the network must not keep others from what is here."""
+
+# Not wanted: ASYNC_DIO, with which nothing can interrupt a program that reads past the page cache; WRITEBACK_CACHE,
+# with which a write that a program saw succeed is lost with this process.
+_WANTED = (
+    InitFlag.ASYNC_READ
+    | InitFlag.ATOMIC_O_TRUNC
+    | InitFlag.BIG_WRITES
+    | InitFlag.DO_READDIRPLUS
+    | InitFlag.PARALLEL_DIROPS
+    | InitFlag.POSIX_ACL  # there are none, and with this the kernel remembers it: ls -l asks once for each file
+    | InitFlag.MAX_PAGES
+    | InitFlag.CACHE_SYMLINKS
+    | InitFlag.NO_OPENDIR_SUPPORT
+    | InitFlag.EXPLICIT_INVAL_DATA
+    | InitFlag.HANDLE_KILLPRIV_V2  # without it the kernel asks for security.capability before each write
+    | InitFlag.INIT_EXT
+)
+
+_GAVE_UP = (errno.ENOENT, errno.EINTR)
+"""Reading: the asking program gave up before its request was read."""
+
+_ENDED = (errno.ENODEV, errno.ECONNABORTED)
+
+_UNANSWERED = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request that is answered by a task."""
+
+    header: RequestHeader
+    task: asyncio.Task[Buffer]
+    next_look: asyncio.TimerHandle | None = None
+
+
+class Connection:
+    """Serves one vfs on one descriptor, which it owns. Made on the loop; ``start``, then ``close`` once.
+
+    ``initialised`` is done when the kernel and we have settled how to speak, or failed to. ``disconnected`` is done
+    when the kernel ends the connection. ``minor`` is the protocol's minor version; 0 before that is settled.
+    """
+
+    def __init__(self, descriptor: int, vfs: Vfs, options: MountOptions) -> None:
+        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._vfs = vfs
+        self._requests = Requests(vfs, options)
+        self._notifier = Notifier(descriptor)
+        self._buffer = bytearray(protocol.REQUEST_BUFFER_BYTES)
+        self._waiting: dict[int, _Waiting] = {}
+        self.initialised: asyncio.Future[None] = self._loop.create_future()
+        self.disconnected: asyncio.Future[None] = self._loop.create_future()
+        self.minor = 0
+
+    def start(self) -> None:
+        """Begin to serve."""
+        os.set_blocking(self._descriptor, False)
+        self._notifier.start()
+        self._vfs.tell(self)
+        self._loop.add_reader(self._descriptor, self._on_readable)
+
+    async def close(self) -> None:
+        """End: what waits is given up, and the kernel refuses whatever programs still ask.
+
+        In an order in which nobody waits for anybody who waits: notifications end while requests are still served.
+        """
+        await asyncio.to_thread(self._notifier.stop)
+        self._loop.remove_reader(self._descriptor)
+        tasks = [waiting.task for waiting in self._waiting.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        os.close(self._descriptor)
+        self._requests.end()
+        if not self.initialised.done():
+            self.initialised.cancel()
+
+    # -- what the vfs asks and tells (``operations.Audience``)
+
+    def knows(self, node: NodeId) -> bool:
+        """Tell whether the kernel may name a node."""
+        return node in self._requests.lookups
+
+    def name_changed(self, parent: NodeId, name: str) -> None:
+        """Make the kernel look a name up anew, if it knows the directory at all."""
+        if parent == ROOT or parent in self._requests.lookups:
+            self._notifier.send(replies.invalidate_entry(parent, name))
+
+    def attributes_changed(self, node: NodeId) -> None:
+        """Make the kernel ask for attributes anew, if it knows the node at all."""
+        if node == ROOT or node in self._requests.lookups:
+            self._notifier.send(replies.invalidate_attributes(node))
+
+    # -- requests
+
+    def _on_readable(self) -> None:
+        view = memoryview(self._buffer)
+        for _ in range(_BATCH):
+            try:
+                length = os.readv(self._descriptor, [view])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GAVE_UP:
+                    continue
+                self._disconnect(error)
+                return
+            self._serve(view[:length])
+
+    def _disconnect(self, error: OSError) -> None:
+        if error.errno not in _ENDED:
+            _log.error("reading from the kernel failed: %s", error)
+        self._loop.remove_reader(self._descriptor)
+        if not self.disconnected.done():
+            self.disconnected.set_result(None)
+
+    def _serve(self, request: memoryview) -> None:
+        try:
+            header = protocol.read_header(request)
+        except MalformedRequest as error:
+            _log.error("a request that cannot be answered: %s", error)
+            return
+        try:
+            answer = self._answer(header, request[protocol.HEADER.size :])
+        except Exception as error:  # noqa: BLE001 - a failure of whatever kind is answered, and logged if unexpected
+            self._refuse(header, error)
+            return
+        if isinstance(answer, Coroutine):
+            self._start_task(header, answer)
+        elif answer is not None:
+            self._send(replies.reply(header.unique, answer))
+
+    def _answer(self, header: RequestHeader, body: memoryview) -> Answer:
+        match header.opcode:
+            case Opcode.INTERRUPT:
+                self._interrupt(protocol.INTERRUPT_IN.read(body).unique)
+                return None
+            case Opcode.INIT:
+                return self._init(body)
+            case Opcode.DESTROY:
+                return b""
+            case _:
+                return self._requests.answer(header, body)
+
+    def _init(self, body: memoryview) -> bytes:
+        offer = protocol.INIT_IN.read(body)
+        if offer.major > protocol.MAJOR:
+            return replies.old_major()
+        if (offer.major, offer.minor) < (protocol.MAJOR, protocol.OLDEST_MINOR):
+            self._refuse_kernel(offer)
+            raise fail(errno.EPROTO)
+        self.minor = min(offer.minor, protocol.NEWEST_MINOR)
+        if not self.initialised.done():
+            self.initialised.set_result(None)
+        return replies.init(
+            replies.InitOut(
+                minor=self.minor,
+                max_readahead=protocol.MAX_TRANSFER_BYTES,
+                flags=protocol.read_init_flags(offer, body) & _WANTED,
+                max_background=_MAX_BACKGROUND,
+                congestion_threshold=_MAX_BACKGROUND * 3 // 4,
+            )
+        )
+
+    def _refuse_kernel(self, offer: protocol.InitIn) -> None:
+        if not self.initialised.done():
+            spoken = f"{offer.major}.{offer.minor}"
+            needed = f"{protocol.MAJOR}.{protocol.OLDEST_MINOR}"
+            self.initialised.set_exception(
+                FuseUnavailable(f"the kernel speaks FUSE {spoken}, {needed} is needed", "use --transport fusepy")
+            )
+
+    # -- tasks
+
+    def _start_task(self, header: RequestHeader, work: Coroutine[object, object, Buffer]) -> None:
+        task = self._loop.create_task(work, name=f"fuse-{Opcode(header.opcode).name.lower()}")
+        self._waiting[header.unique] = _Waiting(header, task)
+        task.add_done_callback(partial(self._done, header))
+
+    def _done(self, header: RequestHeader, task: asyncio.Task[Buffer]) -> None:
+        waiting = self._waiting.pop(header.unique)
+        if waiting.next_look is not None:
+            waiting.next_look.cancel()
+        if task.cancelled():
+            self._send(replies.error_reply(header.unique, errno.EINTR))
+        elif (error := task.exception()) is not None:
+            self._refuse(header, error)
+        else:
+            self._send(replies.reply(header.unique, task.result()))
+
+    def _interrupt(self, unique: int) -> None:
+        """Give up a task whose program is to stop. A request that is not known has been answered already."""
+        waiting = self._waiting.get(unique)
+        if waiting is None:
+            return
+        if is_to_stop(waiting.header.pid):
+            waiting.task.cancel()
+        else:
+            waiting.next_look = self._loop.call_later(_INTERRUPT_AGAIN_S, self._interrupt, unique)
+
+    # -- replies
+
+    def _refuse(self, header: RequestHeader, error: BaseException) -> None:
+        if isinstance(error, MalformedRequest):
+            _log.error("opcode %d: %s", header.opcode, error)
+            number = errno.EINVAL
+        else:
+            number = errno_of(error)
+            if not is_expected(error):
+                _log.error("unexpected, in opcode %d: %s", header.opcode, error, exc_info=error)
+        if header.opcode not in _UNANSWERED:
+            self._send(replies.error_reply(header.unique, number))
+
+    def _send(self, message: Sequence[Buffer]) -> None:
+        try:
+            os.writev(self._descriptor, message)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EPERM, *_ENDED):  # those: nobody waits for this reply any more
+                _log.error("a reply was refused: %s", error)

@@ -1,0 +1,140 @@
+"""Requests about open files: OPEN to RELEASE. The other half of ``dispatch``, which has the rules for both."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Coroutine
+from typing import NamedTuple, TypeAlias
+
+from jobfs.errors import JobfsError
+from jobfs.fuse import protocol, replies
+from jobfs.fuse.protocol import Opcode, OpenFlag, RequestHeader
+from jobfs.model import NodeId
+from jobfs.vfs.inodes import Handle
+from jobfs.vfs.operations import Vfs
+
+Answer: TypeAlias = protocol.Buffer | Coroutine[object, object, protocol.Buffer] | None
+Handler: TypeAlias = Callable[[RequestHeader, memoryview], Answer]
+
+_SAME_FAILURE_S = 1.0
+
+
+class _Failure(NamedTuple):
+    """Why bytes could not be had, and until when that stands."""
+
+    until_s: float
+    error: JobfsError
+
+
+class OpenFileRequests:
+    """The requests about open files of one mount."""
+
+    def __init__(self, vfs: Vfs) -> None:
+        self._vfs = vfs
+        self._failures: dict[NodeId, _Failure] = {}
+        self.handlers: dict[int, Handler] = {
+            Opcode.OPEN: self._open,
+            Opcode.READ: self._read,
+            Opcode.WRITE: self._write,
+            Opcode.FLUSH: self._flush,
+            Opcode.RELEASE: self._release,
+            Opcode.FSYNC: self._fsync,
+            Opcode.FALLOCATE: self._fallocate,
+            Opcode.LSEEK: self._lseek,
+        }
+
+    def _open(self, header: RequestHeader, body: memoryview) -> Answer:
+        wanted = protocol.OPEN_IN.read(body)
+        handle = self._vfs.open(NodeId(header.node), wanted.flags)
+        if wanted.open_flags & protocol.OPEN_KILL_SUIDGID:
+            drop_privileges(self._vfs, NodeId(header.node))
+        return opened(handle)
+
+    def _read(self, header: RequestHeader, body: memoryview) -> Answer:
+        wanted = protocol.READ_IN.read(body)
+        handle = self._vfs.handle(wanted.fh)
+        here = self._vfs.read_now(handle, wanted.size, wanted.offset)
+        return here if here is not None else self._read_later(handle, wanted)
+
+    def _read_later(self, handle: Handle, wanted: protocol.ReadIn) -> Coroutine[object, object, bytes]:
+        """Wait for bytes, unless they were just waited for in vain.
+
+        When a read-ahead fails, the kernel reads the first page once more to learn the reason; waiting for another
+        deadline then would make the program wait for two.
+        """
+        node = handle.inode.node
+        known = self._failures.get(node)
+        if known is not None and self._vfs.workspace.clock.monotonic_s() < known.until_s:
+            raise known.error
+        return self._read_and_note(node, handle, wanted)
+
+    async def _read_and_note(self, node: NodeId, handle: Handle, wanted: protocol.ReadIn) -> bytes:
+        try:
+            return await self._vfs.read(handle, wanted.size, wanted.offset)
+        except JobfsError as error:
+            now_s = self._vfs.workspace.clock.monotonic_s()
+            self._failures[node] = _Failure(now_s + _SAME_FAILURE_S, error)
+            raise
+
+    def _write(self, header: RequestHeader, body: memoryview) -> Answer:
+        wanted = protocol.WRITE_IN.read(body)
+        data = body[protocol.WRITE_IN.size :]
+        if len(data) != wanted.size:
+            raise protocol.MalformedRequest(f"WRITE: {wanted.size} bytes expected, {len(data)} found")
+        handle = self._vfs.handle(wanted.fh)
+        written = self._vfs.write_now(handle, data, wanted.offset)
+        if written is None:
+            return self._write_later(handle, bytes(data), wanted)
+        return self._written(handle, written, wanted)
+
+    async def _write_later(self, handle: Handle, data: bytes, wanted: protocol.WriteIn) -> bytes:
+        return self._written(handle, await self._vfs.write(handle, data, wanted.offset), wanted)
+
+    def _written(self, handle: Handle, count: int, wanted: protocol.WriteIn) -> bytes:
+        if wanted.write_flags & protocol.WRITE_KILL_SUIDGID:
+            drop_privileges(self._vfs, handle.inode.node)
+        return replies.written(count)
+
+    def _flush(self, header: RequestHeader, body: memoryview) -> Answer:
+        handle = self._vfs.handle(protocol.HANDLE_IN.read(body).fh)
+        return b"" if self._vfs.flush_now(handle) else nothing_after(self._vfs.flush(handle))
+
+    def _release(self, header: RequestHeader, body: memoryview) -> Answer:
+        handle = self._vfs.handle(protocol.HANDLE_IN.read(body).fh)
+        self._failures.pop(handle.inode.node, None)
+        self._vfs.release(handle)
+        return b""
+
+    def _fsync(self, header: RequestHeader, body: memoryview) -> Answer:
+        return nothing_after(self._vfs.fsync(self._vfs.handle(protocol.HANDLE_IN.read(body).fh)))
+
+    def _fallocate(self, header: RequestHeader, body: memoryview) -> Answer:
+        wanted = protocol.FALLOCATE_IN.read(body)
+        handle = self._vfs.handle(wanted.fh)
+        return nothing_after(self._vfs.allocate(handle, wanted.mode, wanted.offset, wanted.length))
+
+    def _lseek(self, header: RequestHeader, body: memoryview) -> Answer:
+        wanted = protocol.LSEEK_IN.read(body)
+        return replies.sought(self._vfs.seek(self._vfs.handle(wanted.fh), wanted.offset, wanted.whence))
+
+
+def opened(handle: Handle) -> bytes:
+    """Return the payload of OPEN for a handle: how the kernel treats the file."""
+    if handle.snapshot is not None:
+        return replies.opened(handle.number, OpenFlag.DIRECT_IO)
+    flags = OpenFlag.KEEP_CACHE if handle.is_writable else OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
+    return replies.opened(handle.number, flags)
+
+
+def drop_privileges(vfs: Vfs, node: NodeId) -> None:
+    """Take the set-id bits away after a write by somebody without the right to keep them (chmod(2))."""
+    mode = vfs.attributes(node).mode
+    lost = mode & (stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
+    if lost:
+        vfs.set_mode(node, mode & ~lost)
+
+
+async def nothing_after(work: Coroutine[object, object, None]) -> bytes:
+    """Answer with an empty payload once the work is done."""
+    await work
+    return b""

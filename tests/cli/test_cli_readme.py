@@ -1,0 +1,63 @@
+"""The README's own commands, run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import in_process
+
+from jobfs.cli.failures import EXIT_CODES
+from jobfs.server.running import RunningServer
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+STEPS = [block for block in SHELL if '"$job' in block or "$job" in block]
+
+
+def test_the_first_block_is_the_two_commands_and_both_are_there() -> None:
+    words = [line.split()[0] for line in SHELL[0].splitlines()]
+    assert words == ["scripts/demo", "scripts/test"]
+    assert [os.access(ROOT / word, os.X_OK) for word in words] == [True, True]
+
+
+def test_the_table_of_exit_codes_is_the_one_of_the_program() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", README, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == EXIT_CODES
+
+
+def test_every_command_that_the_readme_names_is_there(state_dir: Path) -> None:
+    named = set(re.findall(r"\bjobfs (jobs \w+|\w+)", " ".join(re.findall(r"`([^`]+)`", README, re.DOTALL))))
+    commands = {name for name in named if not name.startswith("shows")}
+    missing = [name for name in sorted(commands) if in_process(*name.split(), "--help").code != 0]
+    assert (len(commands) > 15, missing) == (True, [])
+
+
+def test_every_option_that_the_readme_names_is_there(state_dir: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--keep", "--from"}
+    helps = "".join(
+        in_process(*words, "--help").ok()
+        for words in ((), ("mount",), ("sync",), ("serve",), ("fsck",), ("find",), ("ls",), ("jobs", "start"))
+    )
+    helps += in_process("jobs", "continue", "--help").ok()
+    assert [option for option in sorted(named) if option not in helps] == []
+
+
+@pytest.mark.mount
+def test_the_steps_of_the_readme_succeed_one_after_the_other(studio: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(README)
+    command = f'jobfs() {{ "{sys.executable}" -P -m jobfs "$@"; }}\n'
+    script = "set -eu\n" + command + "trap 'jobfs umount work 2>&1 || true' EXIT\n" + "".join(STEPS)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = set(re.findall(r"^(\w{24}) is mounted on", done.stdout, re.MULTILINE))
+    held = studio.contents(job)
+    assert b"everyday" in (held["README.md"] or b"")
+    assert b"README.md" in (held["word-count.md"] or b"")

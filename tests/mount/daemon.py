@@ -1,0 +1,59 @@
+"""A mount in a process of its own, for tests that kill it or run it as another user. Not a test itself.
+
+    daemon.py STATE_FOLDER MOUNT_POINT [UID]
+
+It prints "ready" once the mount serves, and ends when the mount does. With a UID, it gives up root's rights after its
+imports, so that the checkout need not be readable by that user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from model_remote import ModelRemote
+
+from jobfs.engine.compose import mirror_session
+from jobfs.engine.session import Options
+from jobfs.fuse.kernel import KernelTransport
+from jobfs.fuse.options import MountOptions
+from jobfs.planner.ignore import Ignore
+from jobfs.store.state import State
+from jobfs.vfs.operations import Vfs
+
+
+async def serve(folder: Path, point: Path) -> None:
+    """Mount a small workspace and serve it to its end."""
+    remote = ModelRemote()
+    remote.put("hello", b"hello from the server")
+    remote.put("silent", b"x" * 100_000)
+    state = State.open(folder)
+    session = mirror_session(state, remote, ignore=Ignore(), host="testhost", options=Options())
+    await session.start(wait_for_listing=True)
+    transport = KernelTransport()
+    await transport.mount(Vfs(session, reports={}), point, MountOptions("jobfs#daemon"))
+    remote.chunk_bytes = 1 << 20
+    print("ready", flush=True)
+    await transport.wait_unmounted()
+    await session.stop()
+    state.close()
+    print("ended", flush=True)
+
+
+def become(uid: int) -> None:
+    """Give up root's rights for good."""
+    assert concurrent.futures.thread  # asyncio imports it only when it is needed: too late
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        become(int(sys.argv[3]))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2])))
