@@ -11,7 +11,7 @@ import pytest
 from folder_harness import Desk, run
 
 import jobfs
-from jobfs.folder.disk import Disk, is_copy_name
+from jobfs.folder.disk import Disk, Seen, folded, is_copy_name
 from jobfs.model import Kind, Trouble
 
 
@@ -120,10 +120,20 @@ def test_a_conflict_copy_is_known_by_its_name() -> None:
 
 
 class Folding(Disk):
-    """A file system that takes names for one that differ only in case. Names that the tests use are all lower case."""
+    """A file system that takes names for one that differ only in case."""
 
     def learn_folding(self) -> None:
         self.folds_names = True
+
+    def look(self, place: str) -> Seen | None:
+        above, slash, name = place.rpartition("/")
+        twin = next((other for other in self.names(above) if folded(other) == folded(name)), name)
+        return super().look(above + slash + twin)
+
+    def put_new(self, source: str, target: str) -> None:
+        if self.look(target) is not None:
+            raise FileExistsError(errno.EEXIST, "File exists")
+        super().put_new(source, target)
 
 
 def test_two_names_that_this_file_system_cannot_tell_apart_are_a_problem_and_no_loss(tmp_path: Path) -> None:

@@ -249,6 +249,9 @@ def test_the_policy_local_pushes_over_the_remote_version(desk: Desk) -> None:
     desk.model.put("a.txt", b"there")
     run(desk.sync(replace(ONCE, conflict=ConflictPolicy.LOCAL)))
     assert (desk.tree(), desk.model.tree()) == ({"a.txt": b"here"}, {"a.txt": b"here"})
+    with desk.opened() as state:
+        lost = [(path, state.blobs.path(blob).read_bytes()) for path, blob, _, _, _ in state.history()]
+    assert lost == [("a.txt", b"there")]
 
 
 def test_an_edit_beats_a_deletion_on_either_side(desk: Desk) -> None:

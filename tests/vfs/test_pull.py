@@ -521,3 +521,21 @@ def test_the_longest_unused_clean_copies_are_evicted_and_nothing_else(tmp_path: 
         assert remote.tree()["dirty"] == b"d" * 1000
 
     run(scenario())
+
+
+def test_opening_a_version_that_the_server_no_longer_has_starts_over_with_the_new_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("a", b"old")
+        async with mounted(tmp_path, remote) as mount:
+            remote.put("a", b"newer", owner="expert")
+            before = mount.node("a")
+            handle = mount.vfs.open(before, os.O_RDONLY)
+            assert mount.vfs.is_cold(handle)
+            with pytest.raises(OSError, match="Stale"):
+                await mount.vfs.confirm(handle)
+            assert mount.vfs.table.handles == {}
+            await eventually(lambda: mount.node("a") != before)
+            assert await mount.read("a") == b"newer"
+
+    run(scenario())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from jobfs.engine.lookup import digest_of, find_created, get_if_there
+from jobfs.engine.losers import keep_loser
 from jobfs.engine.remote import Remote
 from jobfs.engine.replace import Overtaken, Replacement, Replacer, delete, move
 from jobfs.engine.trees import Trees, entry_of
@@ -93,14 +94,17 @@ class LocalBytes(Protocol):
 class Pusher:
     """The requests of one workspace.
 
-    :param tokens: gives eight random letters for hidden names.
+    :param tokens: gives eight random letters for hidden names. :param wall_ns: gives the time, for the history.
     """
 
-    def __init__(self, remote: Remote, trees: Trees, local: LocalBytes, tokens: Callable[[], str]) -> None:
+    def __init__(
+        self, remote: Remote, trees: Trees, local: LocalBytes, tokens: Callable[[], str], wall_ns: Callable[[], int]
+    ) -> None:
         self._remote = remote
         self._trees = trees
         self._local = local
         self._tokens = tokens
+        self._wall_ns = wall_ns
         self._slots = asyncio.Semaphore(MAX_PARALLEL)
         self.replacer = Replacer(remote, trees)
         self.in_flight: dict[NodeId, str] = {}
@@ -267,10 +271,13 @@ class Pusher:
     async def _replace(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
         if change.replaces is None:
             raise Gone
-        base = self._base(change.replaces)
-        old = base.content.revision if base.content is not None else None
+        # What loses a conflict is what was listed last; anything else is what base knows.
+        entry = self._trees.remote.get(change.replaces) if change.keeps_loser else self._base(change.replaces)
+        old = entry.content.revision if entry is not None and entry.content is not None else None
         if old is None or (change.expected is not None and old != change.expected):
             raise Gone
+        if change.keeps_loser:
+            await keep_loser(self._remote, self._trees.state, old, path, at_ns=self._wall_ns())
         aside = Aside(self._tokens(), change.node, path, old)
         wanted = Replacement(path, change.permission, snapshot.path, snapshot.content, mime_type, old)
         return await self.replacer.replace(wanted, aside)

@@ -138,7 +138,7 @@ class Session:
         self.options = options
         self._side = side
         self._recorder = recorder
-        self.pusher = Pusher(remote, trees, side, random_token)
+        self.pusher = Pusher(remote, trees, side, random_token, workspace.clock.wall_ns)
         self.rules = Rules(workspace, trees, remote)
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)

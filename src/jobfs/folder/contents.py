@@ -281,6 +281,9 @@ class Contents:
             self._state.put_local(record if seen is None else settled(record, seen))
             self._applier.record(change, change.node)
         self._observer.done(SyncEvent(What.PULLED, ready.place, ready.content.size))
+        if isinstance(change, planned.SplitConflict):
+            kept = f"is kept as {change.copy_name}" if change.copy_name else "is in the history"
+            self._observer.done(SyncEvent(What.CONFLICT, ready.place, detail=f"the version from here {kept}"))
         return touched
 
     def _record_loser(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> set[NodeId]:

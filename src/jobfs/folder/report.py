@@ -62,7 +62,7 @@ class Summary:
     :param skipped: changes here that the server does not have, with the reason.
     :param problems: places that cannot be kept in step, with the reason.
     :param steps: of a trial, what would be done, in order; else empty.
-    :param guard: of a trial, why it would be stopped; else empty.
+    :param guard: why deletions were, or of a trial would be, stopped; else empty.
     """
 
     counts: dict[What, int] = field(default_factory=dict)

@@ -272,6 +272,7 @@ class FolderSync:
             conflicts=distinct(session.conflicts),
             skipped=(*session.unsynced(), *self._skipped),
             problems=tuple(dict.fromkeys(problems)),
+            guard=session.guard_detail,
         )
 
     def _refuse_mount(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ ObserverFactory: TypeAlias = Callable[[], BaseObserver]
 system_observer: ObserverFactory = Observer
 """What this system has: inotify, FSEvents, kqueue, ReadDirectoryChangesW, or polling where there is nothing."""
 
+_HAS_LIMITS = sys.platform.startswith("linux")
 _LIMITS = {
     errno.ENOSPC: "the limit of watched directories is reached; raise fs.inotify.max_user_watches with sysctl",
     errno.EMFILE: "the limit of watching programs is reached; raise fs.inotify.max_user_instances with sysctl",
@@ -97,7 +99,7 @@ class Watcher:
             return
         if not self._observer.is_alive() or not all(emitter.is_alive() for emitter in self._observer.emitters):
             self._give_up("the watching of changes has ended by itself")
-        elif is_thorough:
+        elif is_thorough and _HAS_LIMITS:
             try:
                 self._observer.unschedule(self._observer.schedule(_Handler(self._probe, _ignore), self._probe))
             except OSError as error:

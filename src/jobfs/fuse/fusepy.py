@@ -407,7 +407,13 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         return self._plain(create)
 
     def open(self, path: str, flags: int) -> int:
-        return self._plain(lambda: self._vfs.open(self._node(path), flags).number)
+        async def open_and_confirm() -> int:
+            handle = self._vfs.open(self._node(path), flags)
+            if self._vfs.is_cold(handle):
+                await self._vfs.confirm(handle)
+            return handle.number
+
+        return self._wait(open_and_confirm)
 
     def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
         here = self._plain(lambda: self._vfs.read_now(self._vfs.handle(fh), size, offset))

@@ -48,6 +48,10 @@ class OpenFileRequests:
         handle = self._vfs.open(NodeId(header.node), wanted.flags)
         if wanted.open_flags & protocol.OPEN_KILL_SUIDGID:
             drop_privileges(self._vfs, NodeId(header.node))
+        return self._open_cold(handle) if self._vfs.is_cold(handle) else opened(handle)
+
+    async def _open_cold(self, handle: Handle) -> bytes:
+        await self._vfs.confirm(handle)
         return opened(handle)
 
     def _read(self, header: RequestHeader, body: memoryview) -> Answer:

@@ -90,15 +90,17 @@ class InitFlag(IntFlag):
     INIT_EXT = 1 << 30
 
 
-class OpenFlag(IntFlag):
-    """How the kernel treats an open file."""
+@unique
+class OpenFlag(IntEnum):
+    """How the kernel treats an open file. Plain numbers, like ``SetAttr``: they are used in every request."""
 
     DIRECT_IO = 1 << 0
     KEEP_CACHE = 1 << 1
     NOFLUSH = 1 << 5
 
 
-class SetAttr(IntFlag):
+@unique
+class SetAttr(IntEnum):
     """Which fields of a SETATTR count."""
 
     MODE = 1 << 0

@@ -20,7 +20,13 @@ from jobfs.server.switches import Switches
 _CHUNK = 1024 * 1024
 """Bytes read and handed to the socket at once; larger ones only cost memory."""
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+
+_FAR = 2**63
+"""Stands for every position beyond any file: a range may be written with any number of digits."""
+
+_HEADER_TEXT = re.compile(r"[\t\x20-\x7e\xa0-\xff]+")
+"""What a content type has to be made of to be sent in a header."""
 
 
 def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -57,7 +63,8 @@ def eigenpal_refusal(refused: Refused, request_id: str) -> Response:
         }
         for complaint in complaints
     ]
-    return json_answer({"issues": issues, "requestId": request_id}, refused.status, refused.headers)
+    headers = refused.headers | {"x-request-id": request_id}
+    return json_answer({"issues": issues, "requestId": request_id}, refused.status, headers)
 
 
 class Unsatisfiable:
@@ -83,7 +90,7 @@ def bytes_answer(request: Request, content: Bytes, switches: Switches) -> Respon
     Raises ``Refused`` with 404 ``File not found`` where the bytes are missing (contract I-44).
     """
     headers = {"etag": f'"{content.tag}"'} if switches.etag == "on" else {}
-    if headers and request.headers.get("if-none-match") == headers["etag"]:
+    if headers and _is_known(request.headers.get("if-none-match", ""), headers["etag"]):
         return Response(status_code=304, headers=headers)
     first, length, status = 0, content.size, 200
     wanted = request.headers.get("range")
@@ -103,7 +110,8 @@ def bytes_answer(request: Request, content: Bytes, switches: Switches) -> Respon
         case "text_plain":
             headers["content-type"] = "text/plain"
         case "item_mime":
-            headers["content-type"] = content.mime_type or "application/octet-stream"
+            is_sendable = _HEADER_TEXT.fullmatch(content.mime_type.strip()) is not None
+            headers["content-type"] = content.mime_type.strip() if is_sendable else "application/octet-stream"
         case "octet_stream":
             headers["content-type"] = "application/octet-stream"
     return FileAnswer(_open(content.path), first=first, length=length, status=status, headers=headers)
@@ -144,6 +152,12 @@ def _open(path: Path) -> int:
         raise Refused(404, FILE_NOT_FOUND) from None
 
 
+def _is_known(condition: str, tag: str) -> bool:
+    """Tell whether an ``If-None-Match`` names a tag; a weak comparison, as RFC 9110 wants it there."""
+    names = [name.strip().removeprefix("W/") for name in condition.split(",")]
+    return tag in names or names == ["*"]
+
+
 def _parse_range(header: str, size: int) -> tuple[int, int] | Unsatisfiable | None:
     """Read one byte range: first byte and length; None for what is to be ignored."""
     found = _RANGE.fullmatch(header.strip())
@@ -151,10 +165,14 @@ def _parse_range(header: str, size: int) -> tuple[int, int] | Unsatisfiable | No
         return None
     start, end = found.groups()
     if not start:
-        length = min(int(end), size)
+        length = min(_position(end), size)
         return (size - length, length) if length else Unsatisfiable()
-    first = int(start)
-    last = min(int(end), size - 1) if end else size - 1
+    first = _position(start)
+    last = min(_position(end), size - 1) if end else size - 1
     if first >= size:
         return Unsatisfiable()
     return (first, last - first + 1) if last >= first else None
+
+
+def _position(digits: str) -> int:
+    return int(digits) if len(digits) < 19 else _FAR

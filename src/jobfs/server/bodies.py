@@ -108,6 +108,7 @@ def _many(value: object) -> object:
 
 Text = Annotated[StrictStr, AfterValidator(_storable)]
 ShortText = Annotated[Text, StringConstraints(min_length=1, max_length=255)]
+HeaderText = Annotated[Text, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
 Identifier = Annotated[StrictStr, AfterValidator(_id)]
 ItemPathText = Annotated[Text, StringConstraints(min_length=1, max_length=1024)]
 QueryText = Annotated[Text, StringConstraints(min_length=1, max_length=20480)]
@@ -180,6 +181,7 @@ class CreateItemBase64(Body):
     """Body of endpoints 8 and 21 as the later client sends it: a file, with its bytes in the JSON (contract I-3)."""
 
     path: ItemPathText
+    permission: Access = "readWrite"
     content: StrictStr
 
 
@@ -210,7 +212,7 @@ class CreateUpload(Body):
     """Body of endpoint 36."""
 
     filename: Text
-    contentType: Text
+    contentType: HeaderText
     size: Annotated[StrictInt, Field(ge=0)]
     purpose: Purpose = "run-input"
     idempotencyKey: Text = ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from jobfs.server.bodies import Body, ShortText, Text, whole
+from jobfs.server.bodies import Body, Identifier, ShortText, Text, whole
 from jobfs.server.ids import IdSource
 from jobfs.server.jobs import JobRecord
 from jobfs.server.refusals import CHECKPOINT_NOT_FOUND, Refused
@@ -20,7 +20,15 @@ FILE_TOOLS = frozenset({"writeTextFile", "editTextFile", "appendTextFile", "dele
 
 _PLAIN_TOOLS = FILE_TOOLS | {"readImageFile", "readPdfFile", "readTextFile", "getFileInfo", "listDirectory", "think"}
 
-Real = Annotated[StrictInt | StrictFloat, Field(allow_inf_nan=False)]
+_ARGUMENTS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("path", "source", "destination", "mimeType", "error"), (str,)),
+    "size": (int, float),
+    "workspaceItem": (),  # a whole item, which the runtime has no business to make up
+}
+"""What an action's own fields have to be; every other argument is kept as it came."""
+
+Real = Annotated[StrictInt | StrictFloat, Field(ge=-1e15, le=1e15)]
+"""A number that everybody can read exactly; a JSON text may hold integers of any length."""
 
 
 class _Open(BaseModel):
@@ -32,14 +40,17 @@ class _Open(BaseModel):
 class MessagePart(_Open):
     """A part of a message."""
 
+    id: Text = ""
     type: Text
 
 
 class Message(_Open):
     """A message of the expert's conversation."""
 
+    id: Text = ""
     type: Text
     contents: list[MessagePart]
+    cache: StrictBool = False
 
 
 class UsageReport(Body):
@@ -93,7 +104,7 @@ class DelegatedBy(Body):
     expert: ExpertRef
     toolCallId: ShortText
     toolName: ShortText
-    checkpointId: Text
+    checkpointId: Identifier
 
 
 class RuntimeCheckpoint(Body):
@@ -109,7 +120,7 @@ class RuntimeCheckpoint(Body):
         "stoppedByExceededMaxSteps",
         "stoppedByError",
     ]
-    stepNumber: Annotated[Real, Field(ge=0, le=1e15)]
+    stepNumber: Annotated[Real, Field(ge=0)]
     messages: list[Message]
     expert: ExpertRef
     delegateTo: DelegateTo | None = None
@@ -223,9 +234,9 @@ def _checkpoint_json(checkpoint_id: str, job_id: str, body: CreateCheckpoint, di
         shape["inputMessages"] = _dump(step.inputMessages)
     if step.toolCall is not None:
         shape |= {"skillName": step.toolCall.skillName, "toolName": step.toolCall.toolName}
-        shape["toolCall"] = step.toolCall.model_dump()
+        shape["toolCall"] = step.toolCall.model_dump(exclude_unset=True)
     if step.toolResult is not None:
-        shape["toolResult"] = step.toolResult.model_dump()
+        shape["toolResult"] = step.toolResult.model_dump(exclude_unset=True)
     for name, other in (("delegateTo", checkpoint.delegateTo), ("delegatedBy", checkpoint.delegatedBy)):
         if other is not None:
             shape[name] = other.model_dump(exclude={"expert", "query"}) | {"expert": digest(other.expert)}
@@ -243,11 +254,15 @@ def _action(body: CreateCheckpoint) -> dict[str, Any]:
                 return {"type": "error"}
             case _:
                 return {"type": "think"}
-    if call.toolName in _PLAIN_TOOLS:
+    if call.toolName in _PLAIN_TOOLS and all(type(call.args[name]) in _ARGUMENTS[name] for name in _told(call)):
         return {**call.args, "type": call.toolName}
     shape: Mapping[str, Any] = {"type": "generalTool", "skillName": call.skillName, "toolName": call.toolName}
     return {**shape, "args": call.args, "result": _dump(result.result) if result is not None else []}
 
 
+def _told(call: ToolCall) -> Collection[str]:
+    return call.args.keys() & _ARGUMENTS.keys()
+
+
 def _dump(parts: Sequence[_Open]) -> list[dict[str, Any]]:
-    return [part.model_dump() for part in parts]
+    return [part.model_dump(exclude_unset=True) for part in parts]

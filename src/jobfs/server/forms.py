@@ -7,6 +7,8 @@ a broken upload leaves nothing.
 from __future__ import annotations
 
 import json
+import math
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -24,7 +26,15 @@ MAX_JSON = 64 * 1024 * 1024
 MAX_FIELDS = 1024 * 1024
 """Bytes of all text fields of one form together."""
 
+MAX_DEPTH = 100
+"""Deepest nesting of a JSON body: far beyond any shape of the API, far within what SQLite and Python can take."""
+
 _MAX_HEADERS = 16 * 1024
+
+_ALWAYS_A_FILE = "file"
+"""The field that is a file in every form of the API, so that its part needs no file name."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(slots=True)
@@ -43,10 +53,12 @@ class Form:
 
     :param fields: text fields of a form (a list where a name was repeated), or the members of a JSON object.
     :param files: file parts in the order in which they came.
+    :param is_json: it was a JSON object.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
     files: list[FilePart] = field(default_factory=list)
+    is_json: bool = False
 
     def file(self, name: str) -> FilePart | None:
         """Return the first file part of a name."""
@@ -80,7 +92,7 @@ class BodyReader:
         kind, options = parse_options_header(self._request.headers.get("content-type"))
         if kind == b"multipart/form-data":
             return await self._multipart(options.get(b"boundary", b""))
-        return Form(await self.json_object())
+        return Form(await self.json_object(), is_json=True)
 
     async def multipart(self) -> Form:
         """Read a body that has to be a form."""
@@ -193,9 +205,9 @@ class _FormSink:
         if b"name" not in options:
             raise Refused(422, "A part of the form has no name")
         self._name = _decode(options[b"name"])
-        if b"filename" in options:
+        if b"filename" in options or self._name == _ALWAYS_A_FILE:
             mime_type = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")[:256]
-            filename = _decode(options[b"filename"])
+            filename = _decode(options.get(b"filename", b""))
             self._file = FilePart(self._name, filename, mime_type, self._reader.writer())
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -232,11 +244,38 @@ def _decode(raw: bytes) -> str:
 
 
 def _parse_json(body: bytes) -> Any:
+    """Parse a JSON text, and refuse what could be parsed but never be told again: in an answer, or to SQLite."""
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         raise Refused(422, "The body is not JSON") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+        raise Refused(422, f"The body is nested deeper than {MAX_DEPTH}")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is beyond what a number can be")
+    return number
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Tell whether a value is nested deeper than that; goes level by level, so that no depth is too much for it."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)

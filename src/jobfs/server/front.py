@@ -15,8 +15,11 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobfs.server.answers import eigenpal_refusal
 from jobfs.server.faults import Fault
+from jobfs.server.ids import random_id
 from jobfs.server.internal_api import is_internal
+from jobfs.server.refusals import Refused
 from jobfs.server.state import ServerState
 
 _access = logging.getLogger("jobfs.server.access")
@@ -173,9 +176,13 @@ class _Exchange:
         await self._send({**message, "body": body[:-1]})
 
     async def answer_error(self, status: int) -> None:
-        """Answer an error envelope."""
-        error = b'{"code":%d,"error":"Server Error","reason":"A fault was asked for"}' % status
-        await self._answer(status, b"application/json", error)
+        """Answer an error envelope of the API that was asked."""
+        if "/studio/v1/" in self.scope["path"]:
+            error = b'{"code":%d,"error":"Server Error","reason":"A fault was asked for"}' % status
+            await self._answer(status, b"application/json", error)
+            return
+        answer = eigenpal_refusal(Refused(status, "A fault was asked for"), random_id())
+        await self._answer(status, b"application/json", bytes(answer.body), answer.headers["x-request-id"])
 
     async def answer_html(self) -> None:
         """Answer a proxy's page."""
@@ -194,8 +201,10 @@ class _Exchange:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def _answer(self, status: int, kind: bytes, body: bytes) -> None:
+    async def _answer(self, status: int, kind: bytes, body: bytes, request_id: str = "") -> None:
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode("ascii"))]
+        if request_id:
+            headers.append((b"x-request-id", request_id.encode("ascii")))
         await self.pass_on({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -7,6 +7,7 @@ the body, then change.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
@@ -25,9 +26,11 @@ from jobfs.server.internal_api import is_internal
 from jobfs.server.items import View
 from jobfs.server.jobs import JobRecord
 from jobfs.server.keys import Caller, KeyKind
-from jobfs.server.refusals import FAILED_TO_AUTHENTICATE, Refused
+from jobfs.server.refusals import FAILED_TO_AUTHENTICATE, Refused, failure
 from jobfs.server.state import ServerState
 from jobfs.server.switches import RateLimit
+
+_log = logging.getLogger("jobfs.server")
 
 
 @unique
@@ -142,11 +145,23 @@ def endpoint(operation: Operation, state: ServerState) -> Callable[[Request], Aw
             response = refusal(operation.family, refused, request_id)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is left to read it
+        except Exception as error:  # noqa: BLE001  (logged; raised any further, it would break the connection)
+            response = refusal(operation.family, _failed(error, operation), request_id)
         if request_id:
             response.headers["x-request-id"] = request_id
         return response
 
     return answer
+
+
+def _failed(error: Exception, operation: Operation) -> Refused:
+    """Log what went wrong and return what the client is told: never more than that."""
+    known = failure(error)
+    if known is not None:
+        _log.error("%s %s: %s", operation.method, operation.path, known.reason)
+        return known
+    _log.error("%s %s failed", operation.method, operation.path, exc_info=error)
+    return Refused(500, "The server failed; its log says why")
 
 
 def refusal(family: Family, refused: Refused, request_id: str) -> Response:
@@ -163,14 +178,26 @@ def refusal(family: Family, refused: Refused, request_id: str) -> Response:
 def admit(state: ServerState, request: Request, audience: Audience) -> Caller:
     """Return who calls; 401 unless the key is of the right kind (V-3), 429 beyond the rate limit."""
     caller = state.keys.caller(request.headers.get("authorization"))
-    if caller is None and audience is Audience.LINK and (token := request.query_params.get("token")):
-        caller = Caller(KeyKind.ORDINARY, state.signer.open("zip", token)[0], "link")
+    if caller is None and audience is Audience.LINK:
+        caller = _link_holder(state, request)
     if caller is None or caller.kind not in _kinds(audience, state):
         raise Refused(401, FAILED_TO_AUTHENTICATE)
     limit = RateLimit.parse(state.switches.rate_limit)
     if limit is not None and not is_internal(request.scope):
         state.limiter.count(caller.digest, limit)
     return caller
+
+
+def _link_holder(state: ServerState, request: Request) -> Caller | None:
+    """Return who follows a signed link. It opens the archive of one run and nothing else."""
+    query = request.query_params
+    if query.get("zip") != "1" or "token" not in query:
+        return None
+    try:
+        application, run = state.signer.open("zip", query["token"])
+    except Refused:
+        return None
+    return Caller(KeyKind.ORDINARY, application, "link") if run == request.path_params["id"] else None
 
 
 def _kinds(audience: Audience, state: ServerState) -> tuple[KeyKind, ...]:

@@ -6,6 +6,8 @@ envelope. The reasons are the documented ones wherever a document names one; the
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -45,6 +47,14 @@ class Refused(Exception):
         self.reason = reason
         self.code = code or _CODES.get(status, "error")
         self.headers = dict(headers or {})
+
+
+def failure(error: Exception) -> Refused | None:
+    """Return the refusal of a request that the machine cannot serve just now; None where the error is a bug."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return Refused(507, "The server's disk is full")
+    return None
 
 
 _CODES = {400: "invalid_value", 401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large"}

@@ -13,7 +13,12 @@ EXPERT_KEY = (
 )
 """Grammar of an expert key: optional scope, name, optionally a version or tag (contract, section 1)."""
 
-_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+.*")
+_VERSION = re.compile(
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z_.-]+)?(\+[0-9A-Za-z_.-]+)?",
+)
+
+_MAX_VERSION = 255
+"""Longest version that an answer may show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def expert_name(key: str) -> str:
 def expert_version(key: str, info: ExpertInfo) -> str:
     """Return the version that a key asks for; a tag, or nothing, means the one that there is."""
     asked = key.rpartition("/")[2].partition("@")[2]
-    return asked if _VERSION.fullmatch(asked) else info.version
+    return asked if len(asked) <= _MAX_VERSION and _VERSION.fullmatch(asked) else info.version
 
 
 def no_experts(_name: str) -> ExpertInfo | None:

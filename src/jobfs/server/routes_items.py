@@ -228,10 +228,10 @@ def _item_answer(call: Call, view: View, record: ItemRecord) -> Response:
 
 def _draft(form: Form, reader: BodyReader) -> tuple[Draft, ContentWriter | None]:
     """Return what is to be made, and its content where it is a file."""
-    if "content" in form.fields and "type" not in form.fields:
+    if form.is_json and "content" in form.fields and form.fields.get("type") != "workspaceItemDirectory":
         later = read_body(CreateItemBase64, form.fields)
         writer = _base64_content(reader, later.content)
-        return _file_draft(later.path, "readWrite", writer, "application/octet-stream"), writer
+        return _file_draft(later.path, later.permission, writer, "application/octet-stream"), writer
     body = read_body(CreateItem, form.fields)
     if body.type == "workspaceItemDirectory":
         return Draft(body.path, is_directory=True, permission=body.permission), None

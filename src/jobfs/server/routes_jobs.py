@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 from starlette.responses import Response
 
 from jobfs.server.answers import data_answer, page_answer
 from jobfs.server.bodies import MODELS, ContinueJob, JobParameters, ResumeJob, StartJob, UpdateStatus, read_body
-from jobfs.server.forms import Form
+from jobfs.server.forms import FilePart, Form
 from jobfs.server.items import View
 from jobfs.server.operations import ORDER, SKIP, TAKE, Audience, Call, Operation, choice, identifier, text
 from jobfs.server.refusals import (
@@ -90,11 +91,11 @@ async def _resume(call: Call, model: type[ContinueJob]) -> Response:
     with call.body() as reader:
         form = await reader.form_or_json()
         names = _file_names(form)
-        body = read_body(model, form.fields)
+        body = read_body(model, _counted(call, form.fields))
         _check_model(call, body)
         if isinstance(body, ResumeJob):
             state.checkpoints.get(call.job(), body.checkpointId)
-        query = body.query or (body.response if state.switches.accept_response == "on" else "")
+        query = body.query or body.response
         if not query and not body.files and not names:
             raise Refused(400, NO_QUERY)
         if not body.query and query and "interactiveToolCallResult" not in body.model_fields_set:
@@ -108,9 +109,19 @@ async def _resume(call: Call, model: type[ContinueJob]) -> Response:
     return data_answer(expertJob=state.job_shape(resumed))
 
 
+def _counted(call: Call, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields that count: the later client's word for the query is none of the documents' (J-9)."""
+    is_read = call.state.switches.accept_response == "on" and fields.get("response") != ""
+    return fields if is_read else {name: value for name, value in fields.items() if name != "response"}
+
+
+def _parts(form: Form) -> Sequence[FilePart]:
+    return [part for part in form.files if part.name == "files"]
+
+
 def _file_names(form: Form) -> Sequence[str]:
     """Return the base names of the form's file parts; 422 for a part that has none (J-6)."""
-    names = [_base_name(part.filename) for part in form.files]
+    names = [_base_name(part.filename) for part in _parts(form)]
     if not all(names):
         raise Refused(422, [{"path": "files", "message": "a file part needs a file name"}])
     return names
@@ -122,7 +133,7 @@ def _base_name(filename: str) -> str:
 
 def _place_files(call: Call, view: View, form: Form) -> None:
     """Put the form's files into the root of the workspace."""
-    for part in form.files:
+    for part in _parts(form):
         draft = Draft(
             _base_name(part.filename),
             is_directory=False,
@@ -134,7 +145,7 @@ def _place_files(call: Call, view: View, form: Form) -> None:
 
 
 def _keep_files(form: Form) -> None:
-    for part in form.files:
+    for part in _parts(form):
         part.content.keep()
 
 

@@ -76,6 +76,8 @@ def run_server(
         _require_loopback(host)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # It warns of every malformed form, which is the client's mistake and told to him.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     # experts.toml is looked for before anything is served, so that a mistake in it is seen at once.
     data_dir.mkdir(parents=True, exist_ok=True)
     experts = Experts(data_dir)

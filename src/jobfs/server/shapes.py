@@ -29,7 +29,7 @@ def item_json(record: ItemRecord, application_space: str, switches: Switches) ->
         "lifecycle": "application" if record.space == application_space else "expertJob",
         "permission": record.permission,
         "path": record.shown,
-        "createdAt": iso(record.created_ms),
+        "createdAt": _created_at(record, switches),
         "updatedAt": _updated_at(record, switches),
     }
     if not record.is_directory:
@@ -45,7 +45,7 @@ def later_item_json(record: ItemRecord, switches: Switches) -> Json:
         "id": record.id,
         "path": record.shown,
         "type": "directory" if record.is_directory else "file",
-        "createdAt": iso(record.created_ms),
+        "createdAt": _created_at(record, switches),
         "updatedAt": _updated_at(record, switches),
     }
     if not record.is_directory:
@@ -164,12 +164,20 @@ def job_json(job: JobRecord, info: ExpertInfo, application: Mapping[str, Any]) -
     return shape
 
 
+def _created_at(record: ItemRecord, switches: Switches) -> str:
+    """A server that keeps whole seconds keeps them here too, else an item would be changed before it is made."""
+    return iso(_whole_second(record.created_ms) if switches.updated_at == "coarse" else record.created_ms)
+
+
 def _updated_at(record: ItemRecord, switches: Switches) -> str:
     match switches.updated_at:
         case "tick":
             return iso(record.updated_ms)
         case "coarse":
-            # Never before createdAt, which keeps its milliseconds.
-            return iso(max(record.updated_ms // 1000 * 1000, record.created_ms))
+            return iso(_whole_second(record.updated_ms))
         case "frozen":
             return iso(record.created_ms)
+
+
+def _whole_second(at_ms: int) -> int:
+    return at_ms // 1000 * 1000

@@ -56,11 +56,12 @@ class Storage:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite ends one by itself where the disk is full
+                self._db.execute("ROLLBACK")
             self._dropped.clear()
             raise
-        self._db.execute("COMMIT")
         self._delete_dropped()
 
     def one(self, sql: str, *values: Any) -> sqlite3.Row | None:

@@ -30,7 +30,7 @@ class DirectoryLock:
         try:
             _lock(descriptor)
         except OSError as error:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() if sys.platform != "win32" else ""
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() if sys.platform != "win32" else ""
             os.close(descriptor)
             raise StateLocked(
                 f"this workspace is already mounted or synchronised here{f' by process {holder}' if holder else ''}",

@@ -9,13 +9,16 @@ Failures are ``OSError`` with the POSIX errno, or ``ApiError`` and ``StateError`
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from jobfs.engine.session import Session
 from jobfs.engine.workspace import Happening, LocalChange
+from jobfs.errors import JobfsError, NotFound
 from jobfs.model import ROOT, Kind, LocalNode, NodeId
 from jobfs.vfs.attributes import Attributes
 from jobfs.vfs.control import CONTROL, CONTROL_NAME, ControlDirectory, Report
@@ -23,6 +26,8 @@ from jobfs.vfs.extended import ExtendedAttributes
 from jobfs.vfs.files import Files
 from jobfs.vfs.inodes import Handle, InodeTable
 from jobfs.vfs.namespace import Namespace, RenameFlags, fail
+
+_CONFIRM_S = 1.0
 
 Names = list[tuple[str, NodeId]]
 
@@ -199,6 +204,37 @@ class Vfs:
         handle = self.table.open(node, readable=True, writable=False, append=False)
         handle.snapshot = self.control.content(node)
         return handle
+
+    def is_cold(self, handle: Handle) -> bool:
+        """Tell whether a handle was opened for reading alone and nothing of the file is here: see ``confirm``."""
+        if handle.snapshot is not None or handle.is_writable:
+            return False
+        record = self.namespace.record(handle.inode.node)
+        return record.blob is None and record.content is not None and record.content.size > 0
+
+    async def confirm(self, handle: Handle) -> None:
+        """Wait for the first byte of a cold file while its open can still start over.
+
+        A version that the server no longer has cannot be read by anybody. Found out here, the open fails with ESTALE,
+        upon which the kernel looks the name up anew, and finds the version that the listing taken meanwhile shows.
+        Where the server cannot be reached, or takes longer than a moment, the open succeeds; reading meets the error.
+
+        :raises OSError: ESTALE; the handle is closed then, as by any other exception that leaves this.
+        """
+        record = self.namespace.record(handle.inode.node)
+        try:
+            async with asyncio.timeout(_CONFIRM_S):
+                await self.session.hydrator.read(record, 0, 1)
+        except NotFound:
+            self.release(handle)
+            with suppress(JobfsError):  # the listing failed: the name shows what it showed
+                await self.session.feed.refresh()
+            raise fail(errno.ESTALE) from None
+        except (JobfsError, TimeoutError):
+            return
+        except BaseException:
+            self.release(handle)
+            raise
 
     def create(self, parent: NodeId, name: str, *, mode: int, flags: int) -> tuple[Attributes, Handle]:
         """Make and open a file; EEXIST where the name is taken, the caller having looked it up before."""

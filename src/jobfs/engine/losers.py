@@ -1,0 +1,33 @@
+"""Keep what loses: bytes on the server that a conflict gives up are in the local history before they are replaced.
+
+Used by the pusher where ``--conflict local`` has our version win over one that was never seen here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobfs.engine.remote import Remote
+from jobfs.engine.transfer import receive
+from jobfs.model import Revision
+from jobfs.store.state import State
+
+
+async def keep_loser(remote: Remote, state: State, revision: Revision, path: str, *, at_ns: int) -> None:
+    """Bring a revision's bytes into the history; when this returns they are on the local disk.
+
+    :raises RevisionGone: the server has another version by now. :raises ApiError: it cannot be had.
+    :raises StateFull: there is no room for it.
+    """
+    blob = state.blobs.allocate()
+    descriptor = state.blobs.open(blob, create=True)
+    try:
+        await receive(remote, revision, descriptor)
+        os.fsync(descriptor)
+    except BaseException:
+        state.blobs.remove(blob)
+        raise
+    finally:
+        os.close(descriptor)
+    with state.transaction(durable=True):
+        state.add_history(path, blob, size=revision.size, reason="lost a conflict", at_ns=at_ns)
