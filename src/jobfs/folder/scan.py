@@ -103,9 +103,7 @@ class Scanner:
     def _settlement(
         self, places: set[str], walked: set[str], digests: Digests | None, findings: Findings
     ) -> Settlement:
-        settlement = Settlement(
-            self._workspace, self._disk, walked=walked, missed=self._missed, digests=digests
-        )
+        settlement = Settlement(self._workspace, self._disk, walked=walked, missed=self._missed, digests=digests)
         settlement.run(places)
         for place in settlement.judged:
             self.problems.pop(place, None)

@@ -7,6 +7,7 @@ local-only places there are none, and setting any other attribute is ENOTSUP, so
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 from jobfs.engine.session import Session
 from jobfs.model import Lifecycle, LocalNode, NodeId
@@ -90,8 +91,12 @@ class ExtendedAttributes:
         base = self._session.state.base.get(node)
         if base is None or base.item is None:
             raise fail(errno.EAGAIN)
-        await self._session.remote.update(base.item, lifecycle=lifecycle)
-        await self._session.feed.poll()
+        item = await self._session.remote.update(base.item, lifecycle=lifecycle)
+        known = self._session.state.base.get(node)
+        if known is not None:
+            changed = replace(known, item=item.id, is_shared=item.lifecycle is Lifecycle.APPLICATION)
+            self._session.trees.acknowledge_change(changed, item)
+        self._session.feed.request()
 
     def remove(self, node: NodeId, name: str) -> None:
         """Refuse: none of ours can be taken away."""
