@@ -7,7 +7,7 @@ It follows the reference server's default profile (contract, section 8). ``calls
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,15 +33,22 @@ class ModelDownload:
     async def chunks(self) -> AsyncIterator[bytes]:
         for at in range(0, len(self._data), self._remote.chunk_bytes):
             await self._remote.gate.wait()
+            if self._remote.before_chunk is not None:
+                await self._remote.before_chunk(self.offset + at)
             yield self._data[at : at + self._remote.chunk_bytes]
 
 
 class ModelRemote:
     """The items of one job."""
 
-    def __init__(self, *, is_read_only: bool = False, children_follow: bool = True) -> None:
+    def __init__(
+        self, *, is_read_only: bool = False, children_follow: bool = True, honours_ranges: bool = False
+    ) -> None:
         self.is_read_only = is_read_only
         self.children_follow = children_follow
+        self.honours_ranges = honours_ranges
+        self.ranges: list[tuple[int, int | None]] = []
+        """What each download asked for: offset and length."""
         self.items: dict[ItemId, Item] = {}
         self.bytes: dict[ItemId, bytes] = {}
         self.calls: list[tuple[str, str]] = []
@@ -51,6 +58,8 @@ class ModelRemote:
         self.chunk_bytes = 1 << 16
         self.gate = asyncio.Event()
         self.gate.set()
+        self.before_chunk: Callable[[int], Awaitable[None]] | None = None
+        """Awaited before each chunk of a download, with its place in the file; may raise what a network raises."""
         self._next = 0
         self._born: dict[ItemId, int] = {}
         self.destroyed_unseen: set[bytes] = set()
@@ -169,7 +178,12 @@ class ModelRemote:
     ) -> AsyncIterator[ModelDownload]:
         async with self._call("download", item):
             self._get(item)
-            yield ModelDownload(self, self.bytes[item], 0)
+            self.ranges.append((offset, length))
+            data = self.bytes[item]
+            if self.honours_ranges and offset < len(data):
+                yield ModelDownload(self, data[offset:][:length], offset)
+            else:
+                yield ModelDownload(self, data, 0)
 
     # -- pieces
 

@@ -5,8 +5,8 @@ node's; when the node has meanwhile got other bytes, the download is dropped, ex
 gone: its bytes are *kept* until its last handle is closed.
 
 **Invariant: no byte of an incomplete or doubtful download is ever in a node's blob.** Readers are served from the
-blob of the running download, of which only the received prefix is shown; a download that has to start over fails the
-reads that it served partly rather than mix two versions.
+blob of the running download, of which only bytes are shown that are known to be of one version (``landing``). A
+download that would have to start over fails where any of its bytes were given to a reader, rather than mix two.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 from jobfs.engine.remote import Remote
-from jobfs.engine.transfer import RevisionGone, receive
+from jobfs.engine.transfer import RevisionGone, Transfer
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import DeadlineExceeded
 from jobfs.model import BlobId, Content, LocalNode, NodeId, Revision
@@ -28,35 +29,61 @@ _log = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 30.0
 """How long a read waits for bytes that make no progress at all."""
 
+_RANGE = "range"
+"""The setting that says whether the server honours ranges."""
 
-@dataclass(slots=True)
+_HONOURED = {True: "honour", False: "ignore"}
+
+
 class _Hydration:
     """One download under way."""
 
-    revision: Revision
-    blob: BlobId
-    descriptor: int
-    received: int = 0
-    waiters: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
-    readers: int = 0
+    transfer: Transfer
 
-    def progress(self, received: int) -> None:
-        """Note how many bytes are there and wake whom they serve."""
-        self.received = received
-        waiting, self.waiters = self.waiters, []
-        for needed, future in waiting:
-            if future.done():
-                continue
-            if needed <= received:
+    def __init__(self, revision: Revision, blob: BlobId, descriptor: int) -> None:
+        self.revision = revision
+        self.blob = blob
+        self.descriptor = descriptor
+        self.task: asyncio.Task[None] | None = None
+        self.readers = 0
+        self.is_done = False
+        self._error: BaseException | None = None
+        self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
+
+    async def wait(self, is_there: Callable[[], bool], deadline_s: float) -> None:
+        """Wait until something is there; the deadline starts anew with every sign of life."""
+        while not is_there():
+            if self._error is not None:
+                raise self._error
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters[future] = is_there
+            seen = self.transfer.steps
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await future
+            except TimeoutError:
+                if self.transfer.steps == seen:
+                    raise DeadlineExceeded(
+                        f"no bytes from the server within {deadline_s:.0f} s", "try again when the server answers"
+                    ) from None
+            finally:
+                del self._waiters[future]
+
+    def wake(self) -> None:
+        """Wake whoever has now what he waits for."""
+        for future, is_there in self._waiters.items():
+            if not future.done() and is_there():
                 future.set_result(None)
-            else:
-                self.waiters.append((needed, future))
+
+    def finish(self) -> None:
+        """Note that the bytes have found their place."""
+        self.is_done = True
+        self.wake()
 
     def fail(self, error: BaseException) -> None:
         """Give every waiter the error."""
-        waiting, self.waiters = self.waiters, []
-        for _, future in waiting:
+        self._error = error
+        for future in self._waiters:
             if not future.done():
                 future.set_exception(error)
 
@@ -74,6 +101,7 @@ class Hydrator:
         self._deadline_s = deadline_s
         self._running: dict[Revision, _Hydration] = {}
         self._kept: dict[NodeId, BlobId | None] = {}
+        self._is_range_honoured = self._state.setting(_RANGE) == _HONOURED[True]
         self.on_gone: Callable[[NodeId], None] = lambda node: None
         self.on_arrived: Callable[[], object] = lambda: None
         self.on_read: Callable[[LocalNode], None] = lambda record: None
@@ -90,7 +118,7 @@ class Hydrator:
             return
         if record.content.revision is not None:
             hydration = self._start(node, record.content.revision)
-            await self._wait(hydration, record.content.size, until_done=True)
+            await hydration.wait(lambda: hydration.is_done, self._deadline_s)
 
     async def read(self, record: LocalNode, offset: int, size: int) -> bytes:
         """Return bytes of a file that is not hydrated, as soon as they have arrived.
@@ -101,9 +129,13 @@ class Hydrator:
             raise AssertionError("only clean content can be hydrated")
         self.on_read(record)
         hydration = self._start(record.id, record.content.revision)
+        transfer, end = hydration.transfer, offset + size
         hydration.readers += 1
         try:
-            await self._wait(hydration, offset + size)
+            if not transfer.shows(offset, end):
+                with transfer.wanted(offset, end):
+                    await hydration.wait(lambda: transfer.shows(offset, end), self._deadline_s)
+            transfer.is_read = True
             return os.pread(hydration.descriptor, size, offset)
         finally:
             hydration.readers -= 1
@@ -137,7 +169,8 @@ class Hydrator:
         """Return once the bytes of a detached, open file are here."""
         if record.content is not None and record.content.revision is not None and self._kept.get(record.id) is None:
             self._kept.setdefault(record.id, None)
-            await self._wait(self._start(record.id, record.content.revision), record.content.size, until_done=True)
+            hydration = self._start(record.id, record.content.revision)
+            await hydration.wait(lambda: hydration.is_done, self._deadline_s)
 
     def take_kept(self, node: NodeId) -> BlobId | None:
         """Hand over the bytes of a detached file, once; None while they are not here."""
@@ -164,13 +197,38 @@ class Hydrator:
         if running is None:
             blob = self._state.blobs.allocate()
             running = _Hydration(revision, blob, self._state.blobs.open(blob, create=True))
+            running.transfer = Transfer(
+                self._remote,
+                revision,
+                running.descriptor,
+                is_honoured=self._is_range_honoured,
+                on_learnt=self._learn_range,
+                on_change=running.wake,
+                is_same=partial(self._is_same, node, revision),
+            )
             self._running[revision] = running
             running.task = asyncio.create_task(self._run(node, running), name=f"hydrate-{node}")
         return running
 
+    def _learn_range(self, is_honoured: bool) -> None:
+        self._is_range_honoured = is_honoured
+        if self._state.setting(_RANGE) != _HONOURED[is_honoured]:
+            with self._state.transaction():
+                self._state.remember(_RANGE, _HONOURED[is_honoured])
+
+    def _is_same(self, node: NodeId, asked: Revision, found: Revision) -> bool:
+        """Tell whether a later revision has the same bytes: a change of ours to name or permission made it, as the node
+        names it, and what a change of the bytes would change is as before."""
+        if not asked.key or replace(found, updated_at=asked.updated_at) != asked:
+            return False
+        record = self._state.local.get(node)
+        if record is None or record.blob is not None or record.content is None:
+            return False
+        return record.content.revision == found
+
     async def _run(self, node: NodeId, hydration: _Hydration) -> None:
         try:
-            sha256 = await receive(self._remote, hydration.revision, hydration.descriptor, hydration.progress)
+            sha256 = await hydration.transfer.run()
         except BaseException as error:
             self._running.pop(hydration.revision, None)
             self._state.blobs.remove(hydration.blob)
@@ -185,13 +243,13 @@ class Hydrator:
             return
         self._arrived(node, hydration, sha256)
         self._running.pop(hydration.revision, None)
-        hydration.progress(hydration.revision.size + 1)
+        hydration.finish()
         self._close_when_idle(hydration)
         self.on_arrived()
 
     def _arrived(self, node: NodeId, hydration: _Hydration, sha256: str) -> None:
         """Give a complete download to whom it belongs."""
-        revision = hydration.revision
+        revision = hydration.transfer.revision
         content = Content(revision.size, sha256, revision)
         with self._state.transaction():
             base = self._state.base.get(node)
@@ -207,22 +265,6 @@ class Hydrator:
             self._release_keeper(node)
         else:
             self._state.blobs.remove(hydration.blob)
-
-    async def _wait(self, hydration: _Hydration, needed: int, *, until_done: bool = False) -> None:
-        """Wait until so many bytes are there; the deadline starts anew with every progress."""
-        needed = hydration.revision.size + 1 if until_done else needed
-        while hydration.received < needed:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            hydration.waiters.append((needed, future))
-            seen = hydration.received
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    await future
-            except TimeoutError:
-                if hydration.received == seen:
-                    raise DeadlineExceeded(
-                        f"no bytes from the server within {self._deadline_s:.0f} s", "try again when the server answers"
-                    ) from None
 
     def _close_when_idle(self, hydration: _Hydration) -> None:
         done = self._running.get(hydration.revision) is not hydration

@@ -5,8 +5,9 @@ file is shown as it arrives: whatever version it is of, it is of one version. Th
 once it is *proven*, that is, once the item, read after that answer had begun, still had the revision that the whole
 download is for (contract I-42); the first answer is then known to be of that revision as well.
 
-**Invariants.** A byte that is present is never written again. No reader is shown bytes of two versions. Everything
-happens on the loop's thread between two awaits, so that the descriptor's position is nobody else's concern.
+**Invariants.** A byte that is present is never written again. No reader is shown bytes of two versions, nor the end of
+a body that is too long or too short: the last byte of an answer counts once its body has ended in good order.
+Everything happens on the loop's thread between two awaits, so that the descriptor's position is nobody's concern.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ class Answer:
 
     at: int
     end: int
-    is_open: bool = False
     is_proven: bool = False
     written: Extents = field(default_factory=Extents)
 
@@ -60,6 +60,7 @@ class Landing:
         self._on_change = on_change
         self._unproven: list[Answer] = []
         self._answers = 0
+        self._has_first = False
 
     @property
     def is_complete(self) -> bool:
@@ -79,13 +80,14 @@ class Landing:
         self.shown = Extents()
         self._unproven.clear()
         self._answers = 0
+        self._has_first = False
 
     def open(self, answer: Answer) -> None:
         """Take an answer whose body is about to come."""
-        answer.is_open = True
-        answer.is_proven = answer.at == 0 and not self._answers
         self._answers += 1
-        if not answer.is_proven:
+        if answer.at == 0 and not self._has_first:
+            self._has_first = answer.is_proven = True
+        else:
             self._unproven.append(answer)
         self.tick()
 
@@ -98,11 +100,9 @@ class Landing:
         if end > answer.end:
             raise _wrong_length(end, answer)
         view = memoryview(chunk)
-        marked = self.shown if answer.is_proven else answer.written
         for first, beyond in self.present.gaps(start, end):
             _write_at(self.descriptor, first, view[first - start : beyond - start])
-            self.present.add(first, beyond)
-            marked.add(first, beyond)
+            self._mark(answer, first, min(beyond, answer.end - 1))
         answer.at = end
         self.tick()
 
@@ -113,6 +113,14 @@ class Landing:
         """
         if answer.at < answer.end:
             raise _wrong_length(answer.at, answer)
+        if answer.end and not self.present.holds(answer.end - 1, answer.end):
+            self._mark(answer, answer.end - 1, answer.end)
+        self.tick()
+
+    def _mark(self, answer: Answer, start: int, end: int) -> None:
+        self.present.add(start, end)
+        marked = self.shown if answer.is_proven else answer.written
+        marked.add(start, end)
 
     def unproven(self) -> list[Answer]:
         """Return the answers that have begun and of which nothing is shown yet."""

@@ -16,12 +16,12 @@ import asyncio
 import logging
 import secrets
 import string
-from collections import Counter
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
+from jobfs.engine.attention import FIRST_PAUSE_S, LAST_PAUSE_S, Attention
 from jobfs.engine.cache import Cache
 from jobfs.engine.feed import Feed, FeedTimes
 from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
@@ -30,7 +30,6 @@ from jobfs.engine.lookup import digest_of
 from jobfs.engine.pusher import LocalBytes, Outcome, Pusher
 from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
-from jobfs.engine.schedule import Schedule
 from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, nodes_of
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
@@ -53,10 +52,7 @@ from jobfs.store.state import Refusal
 
 _log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.2
-_LAST_PAUSE_S = 60.0
 _NO_LIMIT = 1 << 60
-_PROMPT_TRIES = 3
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -143,20 +139,18 @@ class Session:
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
         self.cache = Cache(workspace, options.cache_bytes)
-        self.schedule = Schedule(lambda node: bool(workspace.writers.get(node)))
+        self._wake = asyncio.Event()
+        self.attention = Attention(
+            workspace.clock, lambda node: bool(workspace.writers.get(node)), lambda: self._wake.set()
+        )
         self.traffic = Traffic(self.state, trees, workspace)
-        self._deferred: set[NodeId] = set()
-        self._after_listing: set[NodeId] = set()
-        self._waiting: set[NodeId] = set()
-        self._stale: Counter[NodeId] = Counter()
         self.refusals: dict[NodeId, Refusal] = {}
         self.plan_problems: dict[NodeId, Problem] = {}
         self.guard_detail = ""
         self.conflicts: list[Conflict] = []
         self.offline: JobfsError | None = None
-        self._pause_s = _FIRST_PAUSE_S
+        self._pause_s = FIRST_PAUSE_S
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
-        self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -190,8 +184,7 @@ class Session:
             await self.feed.poll()
         else:
             self.feed.request()
-        for node in self.differing():
-            self._look_again(node)
+        self.look_again(self.differing())
         self._loops = [
             asyncio.create_task(self._work(), name="session-work"),
             asyncio.create_task(self.feed.run(), name="session-feed"),
@@ -232,7 +225,7 @@ class Session:
                 raise self.offline
             if self._is_settled(node):
                 return
-            self._look_again(node)
+            self.look_again((node,))
             changed = self._changes.setdefault(node, asyncio.get_running_loop().create_future())
             await asyncio.shield(changed)
 
@@ -244,7 +237,7 @@ class Session:
         return known is not None and not record.is_dirty and not is_restructured(record, known)
 
     def _has_work(self) -> bool:
-        return bool(len(self.schedule) or self.traffic.busy or self._tasks or self._deferred or self._after_listing)
+        return bool(self.attention.has_work or self.traffic.busy or self._tasks)
 
     def unsynced(self) -> list[Unsynced]:
         """Return the nodes whose changes the server does not have."""
@@ -293,32 +286,25 @@ class Session:
                 self.state.drop_refusal(node)
             self.look_again(self.traffic.unblock(node))
         if self.options.pushes:
-            self.schedule.touch(node, self.workspace.clock.monotonic_s())
-            self._wake.set()
+            self.attention.touch(node)
 
     def look_again(self, nodes: Iterable[NodeId]) -> None:
         """Plan nodes anew at once: the remote side changed, or something under way ended."""
-        for node in nodes:
-            self._look_again(node)
-
-    def _look_again(self, node: NodeId) -> None:
-        self.schedule.look_again(node, self.workspace.clock.monotonic_s())
-        self._wake.set()
+        self.attention.look_again(nodes)
 
     def listed(self) -> None:
         """Note that a listing was taken in: what waited for it is looked at again."""
         self.went_online()
-        waiting, self._after_listing = self._after_listing, set()
-        self.look_again(waiting)
+        self.attention.listed()
 
     def postpone(self, nodes: Iterable[NodeId], error: JobfsError) -> None:
         """Plan nodes anew after a pause: the server could not be reached for them, or the disk is full."""
-        self._deferred.update(nodes)
+        self.attention.until_online(nodes)
         self.went_offline(error)
 
     def await_listing(self, nodes: Iterable[NodeId]) -> None:
         """Plan nodes anew after the next listing, which is asked for: they are not as last listed."""
-        self._after_listing.update(nodes)
+        self.attention.until_listed(nodes)
         self.feed.request()
 
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
@@ -344,19 +330,15 @@ class Session:
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
+        self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
         self.offline = None
-        self._retry_deferred()
+        self.attention.online()
 
     def went_online(self) -> None:
         """Note that the server answers."""
-        self._pause_s = _FIRST_PAUSE_S
+        self._pause_s = FIRST_PAUSE_S
         self.offline = None
-        self._retry_deferred()
-
-    def _retry_deferred(self) -> None:
-        waiting, self._deferred = self._deferred, set()
-        self.look_again(waiting)
+        self.attention.online()
 
     def _refused(self, node: NodeId, refusal: Refusal) -> None:
         self.refusals[node] = refusal
@@ -373,15 +355,13 @@ class Session:
                 continue
             if not self._has_work():
                 self._idle.set()
-            next_s = self.schedule.next_s()
-            timeout = None if next_s is None else max(0.0, next_s - self.workspace.clock.monotonic_s())
             with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(self.attention.rest_s()):
                     await self._wake.wait()
 
     def _take_due(self) -> set[NodeId]:
         due = set()
-        for node in self.schedule.take(self.workspace.clock.monotonic_s()):
+        for node in self.attention.take_due():
             if node in self.refusals:
                 continue
             blocker = self.traffic.blocker(node, self.refusals)
@@ -413,9 +393,8 @@ class Session:
     def _start_over(self, due: set[NodeId], error: JobfsError) -> None:
         """After a failure half-way: take base for what the server has, list again, and plan the nodes after a pause."""
         self.trees.reset_remote()
-        self._deferred |= due
         self.feed.request()
-        self.went_offline(error)
+        self.postpone(due, error)
 
     def _plan(self, due: set[NodeId]) -> Plan:
         return reconcile(
@@ -456,11 +435,9 @@ class Session:
         if self._is_listing_needed(plan):
             self.await_listing(due)
             return
-        self._waiting |= set(plan.waiting)
+        self.attention.until_moved(plan.waiting)
         self._recorder.apply_base(plan.to_base)
-        for recorded in plan.to_base:
-            if not isinstance(recorded, Rebind):
-                self._look_again(base_node(recorded))
+        self.look_again(base_node(recorded) for recorded in plan.to_base if not isinstance(recorded, Rebind))
         stages = plan.to_remote if self.options.pushes else ()
         changes = [change for stage in stages for change in stage]
         for change in changes:
@@ -469,7 +446,7 @@ class Session:
         if self._side.is_instant:
             self.look_again(await self._side.apply(pulls))
             if pulls:
-                self._wake_waiting()
+                self.attention.moved()
             if stages:
                 self._spawn(self.pusher.run(stages), "session-push")
         elif pulls or stages:
@@ -492,7 +469,7 @@ class Session:
             for change in pulls:
                 self._let_go(change.node)
         self.look_again(touched)
-        self._wake_waiting()
+        self.attention.moved()
         await self.pusher.run(stages)
 
     def _is_guarded(self, plan: Plan) -> bool:
@@ -516,7 +493,7 @@ class Session:
                 sha256 = await digest_of(self.remote, entry.item)
                 if self.trees.remote.get(node) is entry:
                     self.trees.remote.put(replace(entry, content=replace(entry.content, sha256=sha256)))
-            self._look_again(node)
+            self.look_again((node,))
         except NotFound:
             self.await_listing((node,))
         except ApiError as error:
@@ -539,13 +516,13 @@ class Session:
             self._tell(node)
             match outcome:
                 case Outcome.DONE:
-                    self._stale.pop(node, None)
-                    self._look_again(node)
-                    self._wake_waiting()
+                    self.attention.settled(node)
+                    self.look_again((node,))
+                    self.attention.moved()
                 case Outcome.STALE:
-                    self._look_after_listing(node)
+                    self.attention.stale(node)
                 case Outcome.OFFLINE:
-                    self._deferred.add(node)
+                    self.attention.until_online((node,))
                 case Outcome.REFUSED:
                     self.traffic.block(node, change.node)
                 case _:
@@ -554,24 +531,8 @@ class Session:
             self.feed.request()
         elif outcome is Outcome.DONE:
             self.went_online()
-        elif self.offline is None and self._deferred:
+        elif self.offline is None and self.attention.awaits_server:
             self._spawn(self._pause(), "session-pause")
-
-    def _look_after_listing(self, node: NodeId) -> None:
-        """Look again after the next listing; a node that time and again is not as listed rests longer and longer."""
-        self._stale[node] += 1
-        tries = self._stale[node]
-        if tries <= _PROMPT_TRIES:
-            self._after_listing.add(node)
-            return
-        pause_s = min(_FIRST_PAUSE_S * 2 ** (tries - _PROMPT_TRIES), _LAST_PAUSE_S)
-        self.schedule.look_later(node, self.workspace.clock.monotonic_s() + pause_s)
-        self._wake.set()
-
-    def _wake_waiting(self) -> None:
-        """Look again at nodes whose place was not free: something has moved."""
-        waiting, self._waiting = self._waiting, set()
-        self.look_again(waiting)
 
     def _let_go(self, node: NodeId) -> None:
         self.look_again(self.traffic.let_go(node))
