@@ -126,6 +126,10 @@ def test_runs_are_listed_with_a_cursor(server: RunningServer, studio: StudioClie
     assert set(page["runs"][0]) == RUN_FIELDS
     assert studio.request("GET", "/v1/runs?cursor=bad").status_code == 400
     assert studio.request("GET", f"/v1/runs?ids={ids[0]},{ids[1]}").json()["nextCursor"] is None
+    wanted = ",".join(ids)
+    first = studio.request("GET", f"/v1/runs?ids={wanted}&order=asc&limit=3").json()
+    rest = studio.request("GET", f"/v1/runs?ids={wanted}&order=asc&cursor={first['nextCursor']}").json()
+    assert [run["id"] for run in first["runs"] + rest["runs"]] == ids
 
 
 def test_the_list_can_be_narrowed(server: RunningServer, studio: StudioClient) -> None:
@@ -135,6 +139,11 @@ def test_the_list_can_be_narrowed(server: RunningServer, studio: StudioClient) -
     assert studio.request("GET", "/v1/runs?type=workflow").json()["runs"] == []
     assert studio.request("GET", "/v1/runs?sampleRate=0").json()["runs"] == []
     assert studio.request("GET", "/v1/runs?createdAfter=2999").json()["runs"] == []
+    for query in ("source=@jobfs/nobody", "trigger=manual", "batchId=b", "exampleId=e", "hasReview=true"):
+        assert studio.request("GET", f"/v1/runs?{query}").json()["runs"] == []
+    known = "source=@jobfs/word-count&trigger=api&hasReview=false&batchId="
+    runs = studio.request("GET", f"/v1/runs?{known}&ids={failed}").json()["runs"]
+    assert [run["id"] for run in runs] == [failed]
 
 
 # ---------------------------------------------------------------------- artifacts
@@ -185,7 +194,7 @@ def test_the_archive_holds_the_outputs(finished: StudioClient) -> None:
         }
     review = finished.request("GET", path, params={"zip": "1", "bundle": "review", "files": "out/report.md"})
     with zipfile.ZipFile(io.BytesIO(review.content)) as archive:
-        assert archive.namelist() == ["output/out/report.md"]
+        assert archive.namelist() == ["output/", "expected/", "output/out/report.md"]
     assert finished.request("GET", path, params={"zip": "yes"}).status_code == 400
 
 
@@ -200,13 +209,17 @@ def test_zip_limit_decides_how_large_an_archive_may_be(finished: StudioClient) -
 
 def test_a_signed_link_opens_the_archive_without_a_key(finished: StudioClient) -> None:
     state = finished.server.state
-    token = state.signer.sign("zip", state.first_application())
-    headers = {"Authorization": ""}
+    token = state.signer.sign("zip", state.first_application(), finished.job or "")
+
+    def status(path: str, **query: str) -> int:
+        return finished.request("GET", path, params=query, headers={"Authorization": ""}).status_code
+
     path = f"/v1/runs/{finished.job}/artifacts"
-    good = finished.request("GET", path, params={"zip": "1", "token": token}, headers=headers)
-    forged = finished.request("GET", path, params={"zip": "1", "token": token + "0"}, headers=headers)
-    other = finished.request("GET", f"/v1/runs/{finished.job}", params={"token": token}, headers=headers)
-    assert (good.status_code, forged.status_code, other.status_code) == (200, 403, 401)
+    assert status(path, zip="1", token=token) == 200
+    assert status(path, zip="1", token=token + "0") == 401
+    assert status(path, token=token) == 401  # the list is not the archive
+    assert status(f"/v1/runs/{finished.server.create_job()}/artifacts", zip="1", token=token) == 401
+    assert status(f"/v1/runs/{finished.job}", token=token) == 401
 
 
 @pytest.mark.parametrize(("value", "size", "kind"), [("known", 5, "text/plain"), ("null", None, None)])

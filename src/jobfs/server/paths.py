@@ -37,7 +37,11 @@ def parse_path(raw: str, *, is_directory: bool, leading_slash: Literal["strip", 
     normal = raw[1:] if has_slash else raw
     if is_directory and normal.endswith("/"):
         normal = normal[:-1]
-    if len(raw) > MAX_PATH or _FORBIDDEN.search(normal) or not all(name not in ("", ".", "..") for name in normal.split("/")):
+    if (
+        len(raw) > MAX_PATH
+        or _FORBIDDEN.search(normal)
+        or not all(name not in ("", ".", "..") for name in normal.split("/"))
+    ):
         raise Refused(400, INVALID_PATH)
     return ItemPath(normal, "/" + normal if has_slash and leading_slash == "keep" else normal)
 

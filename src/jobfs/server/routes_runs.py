@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import tempfile
 import zipfile
@@ -18,6 +19,7 @@ from jobfs.server.content import ContentFolder
 from jobfs.server.jobs import JobRecord
 from jobfs.server.operations import Audience, Call, Family, Operation, Query, anything, choice, number
 from jobfs.server.refusals import FILE_NOT_FOUND, JOB_NOT_FOUND, Refused
+from jobfs.server.registry import expert_name
 from jobfs.server.routes_files import stored_bytes
 from jobfs.server.runs import EXPANSIONS, artifact_json, run_json, run_list_json, run_status, sample_rank
 from jobfs.server.times import iso
@@ -41,12 +43,12 @@ async def get_run(call: Call) -> Response:
 
 
 async def list_runs(call: Call) -> Response:
-    """Answer one page of runs, the newest first, and where the next one begins (E-16)."""
+    """Answer one page of runs, by default the newest first, and where the next one begins (E-16)."""
     query = call.query
-    before, limit = query["cursor"], query["limit"]
+    limit, is_ascending = query["limit"], query["order"] == "asc"
     found: list[JobRecord] = []
-    for job in _all_jobs(call):
-        if (before is None or job.number < before) and _is_wanted(job, query):
+    for job in _all_jobs(call, query["order"]):
+        if _is_after(job, query["cursor"], is_ascending=is_ascending) and _is_wanted(job, query):
             found.append(job)
     page = found[query["offset"] : query["offset"] + limit]
     is_last = query["offset"] + limit >= len(found)
@@ -87,12 +89,14 @@ def _artifacts(call: Call, job: JobRecord) -> Sequence[Artifact]:
     return call.state.artifacts.live(call.state.jobs.view(job))
 
 
-def _all_jobs(call: Call) -> Iterator[JobRecord]:
+def _is_after(job: JobRecord, cursor: int | None, *, is_ascending: bool) -> bool:
+    return cursor is None or (job.number > cursor if is_ascending else job.number < cursor)
+
+
+def _all_jobs(call: Call, order: str) -> Iterator[JobRecord]:
     step = 1000
     for skip in range(0, 2**62, step):
-        jobs, _ = call.state.jobs.page(
-            call.application, prefix="", sort="createdAt", order="desc", skip=skip, take=step
-        )
+        jobs, _ = call.state.jobs.page(call.application, prefix="", sort="createdAt", order=order, skip=skip, take=step)
         yield from jobs
         if len(jobs) < step:
             return
@@ -102,6 +106,10 @@ def _is_wanted(job: JobRecord, query: Any) -> bool:
     created, finished = iso(job.created_ms), iso(job.finished_ms) if job.finished_ms is not None else ""
     return (
         query["type"] in (None, "agent")
+        and query["trigger"] in (None, "api")
+        and query["source"] in (None, expert_name(job.expert_key))
+        and query["hasReview"] in (None, "false")
+        and not any(query[name] for name in _UNKNOWN_HERE)
         and (query["status"] is None or run_status(job) in query["status"].split(","))
         and (query["ids"] is None or job.id in query["ids"].split(","))
         and (query["createdAfter"] is None or created > query["createdAfter"])
@@ -120,17 +128,23 @@ async def _archive(call: Call, artifacts: Sequence[Artifact]) -> Response:
     limit = call.state.switches.zip_limit
     if sum(artifact.size for artifact in chosen) > limit:
         raise Refused(413, f"An archive may hold {limit} bytes", code="artifacts_zip_too_large")
-    folder = "output/" if call.query["bundle"] == "review" else ""
-    fd = await asyncio.to_thread(_write_archive, call.state.storage.contents, chosen, folder)
+    is_review = call.query["bundle"] == "review"
+    fd = await asyncio.to_thread(_write_archive, call.state.storage.contents, chosen, is_review=is_review)
     length = os.fstat(fd).st_size
     headers = {"content-type": "application/zip", "content-length": str(length)}
     return FileAnswer(fd, first=0, length=length, status=200, headers=headers)
 
 
-def _write_archive(contents: ContentFolder, artifacts: Sequence[Artifact], folder: str) -> int:
-    """Write an archive and return its open descriptor; runs on a thread, since compressing takes long."""
+def _write_archive(contents: ContentFolder, artifacts: Sequence[Artifact], *, is_review: bool) -> int:
+    """Write an archive and return its open descriptor; runs on a thread, since compressing takes long.
+
+    :param is_review: put everything into ``output/``, beside an ``expected/`` that no run of this server can fill.
+    """
+    folder = "output/" if is_review else ""
     with tempfile.TemporaryFile() as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in ("output", "expected") if is_review else ():
+                archive.mkdir(name)
             for artifact in artifacts:
                 try:
                     archive.write(contents.path(artifact.key), folder + artifact.path)
@@ -157,11 +171,28 @@ def _read_cursor(value: str) -> int:
 
 
 def _read_rate(value: str) -> float:
-    return float(value)
+    rate = float(value) if "_" not in value else math.nan
+    if not math.isfinite(rate):
+        raise ValueError("not a number")
+    return rate
 
 
 _TEXT = {"type": "string"}
-_FILTERS = ("type", "status", "ids", "createdAfter", "createdBefore", "completedAfter", "completedBefore")
+_FILTERS = (
+    "type",
+    "source",
+    "trigger",
+    "hasReview",
+    "status",
+    "ids",
+    "createdAfter",
+    "createdBefore",
+    "completedAfter",
+    "completedBefore",
+)
+_UNKNOWN_HERE = ("sourceRef", "triggeredBy", "batchId", "exampleId", "exampleIdContains", "experiments", "reviewStatus")
+"""Filters by what no run of this server has: whoever asks for it gets no run, rather than all of them."""
+
 _RUN = "/api/v1/runs/{id}"
 _NO_RUN = {404: "No such run."}
 
@@ -177,7 +208,8 @@ OPERATIONS = tuple(
             query=(
                 Query("cursor", _read_cursor, schema=_TEXT), number("offset", default=0, low=0),
                 number("limit", default=50, low=1, high=1000), Query("sampleRate", _read_rate, schema=_TEXT),
-                *(anything(name) for name in _FILTERS),
+                choice("order", "asc", "desc", default="desc"),
+                *(anything(name) for name in (*_FILTERS, *_UNKNOWN_HERE)),
             ),
             answers={400: "A parameter does not fit."},
         ),
