@@ -28,6 +28,7 @@ from jobfs.cli import (
     push,
     put,
     refresh,
+    resolve,
     rm,
     serve,
     status,
@@ -106,7 +107,7 @@ def general(
     context.obj = Chosen(url, api_key_file, profile, debug)
 
 
-for _module in (mount, umount, status, refresh, push, conflicts, sync):
+for _module in (mount, umount, status, refresh, push, conflicts, resolve, sync):
     _module.register(app)
 app.add_typer(jobs.app, name="jobs")
 for _module in (ls, tree, cat, get, put, rm, mv, mkdir, chmod, find, serve, demo, fsck, daemon):

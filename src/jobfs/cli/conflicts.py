@@ -24,7 +24,7 @@ def conflicts(
     directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Only of this mount or folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """List conflict copies. To settle one, keep what you want of the two files and remove the copy."""
+    """List conflict copies. To settle one: jobfs resolve, or keep what you want and remove the copy."""
     found = [
         {"directory": instance.directory, "job": instance.job, **copy}
         for instance in _wanted(directory)

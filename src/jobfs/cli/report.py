@@ -106,16 +106,25 @@ def identity(instance: Instance) -> dict[str, object]:
 
 def conflict_copies(state: State) -> list[dict[str, str]]:
     """Return the conflict copies of a workspace: they are in conflict for as long as they are there."""
-    return [
-        {"path": path, "original": _CONFLICT_COPY.sub(lambda match: _extension(match[0]), path)}
-        for path in _paths(state, state.local.entries())
-    ][:_MOST_LISTED]
+    return [{"path": path, "original": original_of(path)} for path in _paths(state, state.local.entries())][
+        :_MOST_LISTED
+    ]
+
+
+def is_conflict_copy(name: str) -> bool:
+    """Tell whether a name says that the file is a conflict copy."""
+    return " (conflict from " in name and _CONFLICT_COPY.search(name) is not None
+
+
+def original_of(path: str) -> str:
+    """Return the path of the file beside which a conflict copy was made."""
+    return _CONFLICT_COPY.sub(lambda match: _extension(match[0]), path)
 
 
 def _paths(state: State, nodes: Iterable[LocalNode]) -> list[str]:
     found = []
     for node in nodes:
-        if " (conflict from " in node.name and _CONFLICT_COPY.search(node.name):
+        if is_conflict_copy(node.name):
             path = path_of(state.local, node.id)
             if path is not None:
                 found.append(path)
