@@ -80,9 +80,13 @@ def real_place(point: Path) -> Path:
 
 
 def is_dead(point: Path) -> bool:
-    """Tell whether the daemon of the mount at a place is gone. Blocks while a living one does not answer."""
+    """Tell whether the daemon of the mount at a place is gone. Blocks while a living one does not answer.
+
+    Asks for the free space, which the kernel always asks the daemon for; it goes on giving the attributes that it has
+    cached after the daemon's death.
+    """
     try:
-        os.lstat(point)
+        os.statvfs(point)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
