@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import compile_path
 
 from jobfs.server import (
@@ -28,6 +28,7 @@ from jobfs.server.front import Front, OnRequest
 from jobfs.server.ids import IdSource, random_id
 from jobfs.server.openapi import describe, request_schemas
 from jobfs.server.operations import Audience, Family, Operation, admit, endpoint, refusal
+from jobfs.server.page import api_page
 from jobfs.server.refusals import Refused
 from jobfs.server.registry import ExpertLookup, no_experts
 from jobfs.server.state import DEFAULT_UPLOAD_LIMIT, ServerState
@@ -73,11 +74,12 @@ def create_app(
         clock=clock,
         new_id=new_id,
     )
-    app = FastAPI(title="jobfs studio server", version="1", redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="jobfs studio server", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
     for operation in OPERATIONS:
         _add(app, operation, state)
     routes_storage.add_routes(app, state)
+    app.add_api_route("/docs", lambda: HTMLResponse(api_page(app.openapi())), include_in_schema=False)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(Front, state=state, on_request=on_request)
