@@ -57,6 +57,12 @@ def form_of_file(disposition: bytes, path: bytes, *, kind: bytes = b"") -> tuple
     return body, {"Content-Type": "multipart/form-data; boundary=b"}
 
 
+def raw_request(studio: StudioClient, line: str) -> httpx.Response:
+    """Send a request whose target goes out exactly as it is spelt."""
+    method, target = line.split(" ")
+    return studio.http.request(method, studio.http.base_url.copy_with(raw_path=target.encode("ascii")))
+
+
 # ---------------------------------------------------------------------- JSON
 
 
@@ -132,6 +138,17 @@ def test_the_checkpoint_that_delegated_has_an_id(studio: StudioClient) -> None:
         return post_checkpoint(studio, checkpoint_text().replace('"MORE": 0', more[1:-1])).status_code
 
     assert (post("z" * 24), post("short")) == (200, 422)
+
+
+# ---------------------------------------------------------------------- paths
+
+
+def test_an_escape_that_nobody_needs_changes_no_path(studio: StudioClient) -> None:
+    studio.put("a.txt")
+    spelt = studio.items.replace("expert_jobs", "expert%5Fjobs") + "/%66in%64"
+    answer = raw_request(studio, f"GET {spelt}?path=%61.txt")
+    assert (answer.status_code, len(answer.json()["data"]["workspaceItems"])) == (200, 1)
+    assert raw_request(studio, f"GET {studio.items}%2Ffind?path=a").status_code == 404
 
 
 # ---------------------------------------------------------------------- forms
@@ -238,6 +255,21 @@ def test_an_upload_has_a_type_that_a_header_can_carry(studio: StudioClient, kind
     body = {"filename": "f", "contentType": kind, "size": 1}
     answer = studio.http.post("/v1/files/uploads", json=body)
     assert (answer.status_code, answer.json()["issues"][0]["field"]) == (400, "contentType")
+
+
+def test_a_size_may_be_spelt_with_a_fraction_of_nothing(studio: StudioClient) -> None:
+    def post(size: str) -> int:
+        body = f'{{"filename": "f", "contentType": "a/b", "size": {size}}}'
+        headers = {"Content-Type": "application/json"}
+        return studio.http.post("/v1/files/uploads", content=body, headers=headers).status_code
+
+    assert [post(size) for size in ("5", "5.0", "5.5", "true", '"5"', "-1")] == [200, 200, 400, 400, 400, 400]
+
+
+def test_an_empty_filter_of_runs_filters_nothing(studio: StudioClient) -> None:
+    names = ("type", "status", "ids", "source", "trigger", "createdAfter", "completedBefore", "batchId", "cursor")
+    answer = studio.request("GET", "/v1/runs", params=dict.fromkeys(names, ""))
+    assert studio.job in [run["id"] for run in answer.json()["runs"]]
 
 
 @pytest.mark.parametrize("rate", ["nan", "inf", "1_0", "", "x"])

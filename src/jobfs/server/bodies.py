@@ -98,6 +98,11 @@ def _number(value: object) -> object:
     return value
 
 
+def _integral(value: object) -> object:
+    """To JSON Schema 5.0 is an integer as good as 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _flag(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
@@ -213,7 +218,7 @@ class CreateUpload(Body):
 
     filename: Text
     contentType: HeaderText
-    size: Annotated[StrictInt, Field(ge=0)]
+    size: Annotated[StrictInt, BeforeValidator(_integral), Field(ge=0)]
     purpose: Purpose = "run-input"
     idempotencyKey: Text = ""
 

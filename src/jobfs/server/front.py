@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _access = logging.getLogger("jobfs.server.access")
 
 _DRIP = 1024
 """Largest piece of a dripping body, in bytes."""
+
+_NEEDLESS = re.compile(r"%(2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
+"""The escapes of letters, digits, ``-``, ``.``, ``_`` and ``~``."""
 
 _HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
@@ -58,7 +62,7 @@ class Front:
         exchange = _Exchange(scope, receive, send, self._on_request)
         # Routes match percent-encoded segments, so that %2F is no slash (contract E-2); ``operations`` decodes them.
         raw = scope.get("raw_path")
-        scope["path"] = raw.decode("ascii") if raw else quote(scope["path"], safe="/~!$&'()*+,;=:@")
+        scope["path"] = _plain(raw.decode("ascii")) if raw else quote(scope["path"], safe="/~!$&'()*+,;=:@")
         scope["jobfs.faults"] = self._state.faults.strike(scope["method"], scope["path"])
         try:
             await self._serve(exchange)
@@ -207,6 +211,11 @@ class _Exchange:
             headers.append((b"x-request-id", request_id.encode("ascii")))
         await self.pass_on({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _plain(path: str) -> str:
+    """Undo the escapes that change nothing (RFC 3986, 6.2.2.2): a client may escape an underscore, too."""
+    return _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), path) if "%" in path else path
 
 
 def _announced(message: Message) -> int:

@@ -163,7 +163,13 @@ def _read_expand(value: str) -> frozenset[str]:
     return tokens
 
 
-def _read_cursor(value: str) -> int:
+def _read_filter(value: str) -> str | None:
+    return value or None
+
+
+def _read_cursor(value: str) -> int | None:
+    if not value:
+        return None
     digits = value.removeprefix("r")
     if not value.startswith("r") or not digits.isascii() or not digits.isdigit() or len(digits) > 18:
         raise ValueError("not a cursor of this list")
@@ -209,7 +215,7 @@ OPERATIONS = tuple(
                 Query("cursor", _read_cursor, schema=_TEXT), number("offset", default=0, low=0),
                 number("limit", default=50, low=1, high=1000), Query("sampleRate", _read_rate, schema=_TEXT),
                 choice("order", "asc", "desc", default="desc"),
-                *(anything(name) for name in (*_FILTERS, *_UNKNOWN_HERE)),
+                *(Query(name, _read_filter, schema=_TEXT) for name in (*_FILTERS, *_UNKNOWN_HERE)),
             ),
             answers={400: "A parameter does not fit."},
         ),
