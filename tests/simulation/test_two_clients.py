@@ -168,6 +168,7 @@ async def play(tmp_path: Path, seed: int) -> None:
             assert mount.session.state.check() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.allow_log("unexpected|two strangers|changed by two others")
 def test_two_clients_converge_and_lose_nothing(tmp_path: Path, seed: int) -> None:
