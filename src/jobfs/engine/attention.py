@@ -45,11 +45,6 @@ class Attention:
         """Whether nodes wait for the server's return."""
         return bool(self._until_online)
 
-    @property
-    def pending(self) -> int:
-        """How many nodes wait, for whatever."""
-        return len(self._schedule) + len(self._until_listed) + len(self._until_online)
-
     def touch(self, node: NodeId) -> None:
         """Note a change by the user: the node's rest starts anew."""
         self._schedule.touch(node, self._clock.monotonic_s())

@@ -141,18 +141,6 @@ class Hydrator:
             hydration.readers -= 1
             self._close_when_idle(hydration)
 
-    def is_running(self, node: NodeId) -> bool:
-        """Tell whether a download for this node is under way."""
-        record = self._state.local.get(node)
-        revision = record.content.revision if record is not None and record.content is not None else None
-        return revision is not None and revision in self._running
-
-    def prefetch(self, record: LocalNode) -> asyncio.Task[None] | None:
-        """Start a download ahead of its reader; return its task, or None where there is nothing to do."""
-        if record.blob is not None or record.content is None or record.content.revision is None:
-            return None
-        return self._start(record.id, record.content.revision).task
-
     # -- open files whose name is gone
 
     def keep_for_open(self, record: LocalNode) -> None:

@@ -36,9 +36,6 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, node: NodeId) -> bool:
-        return node in self._waiting
-
     def touch(self, node: NodeId, now_s: float) -> None:
         """Note a change: the node's rest starts anew."""
         waiting = self._waiting.get(node)
@@ -59,11 +56,9 @@ class Schedule:
         rest = QUIET_OPEN_S if self._is_open(node) else QUIET_S
         return min(waiting.last_s + rest, waiting.first_s + LATEST_S)
 
-    def take(self, now_s: float, *, everything: bool = False) -> set[NodeId]:
+    def take(self, now_s: float) -> set[NodeId]:
         """Remove and return the nodes whose moment has come."""
-        due = {
-            node for node, waiting in self._waiting.items() if everything or self._due_s(node, waiting) <= now_s + 1e-6
-        }
+        due = {node for node, waiting in self._waiting.items() if self._due_s(node, waiting) <= now_s + 1e-6}
         for node in due:
             del self._waiting[node]
         return due
@@ -71,7 +66,3 @@ class Schedule:
     def next_s(self) -> float | None:
         """Return the moment of the next node, or None where none waits."""
         return min((self._due_s(node, waiting) for node, waiting in self._waiting.items()), default=None)
-
-    def first_s(self) -> float | None:
-        """Return since when the oldest node waits."""
-        return min((waiting.first_s for waiting in self._waiting.values()), default=None)

@@ -264,11 +264,7 @@ class Session:
             if entry.is_local_only:
                 continue
             known = base.get(entry.id)
-            if known is None or (known.parent, known.name, known.permission) != (
-                entry.parent,
-                entry.name,
-                entry.permission,
-            ):
+            if known is None or known.permission is not entry.permission or is_restructured(entry, known):
                 if entry.id != entry.parent:
                     found.append(entry.id)
             elif entry.is_dirty:

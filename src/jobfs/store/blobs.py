@@ -129,10 +129,6 @@ class Blobs:
                 removed += 1
         return removed
 
-    def total_bytes(self) -> int:
-        """Return the bytes that all blobs occupy. Blocks for a walk over the directory."""
-        return sum(file.stat().st_size for _, file in self._files())
-
 
 def _copy_sparse(source: int, sink: int) -> None:
     size = os.fstat(source).st_size
