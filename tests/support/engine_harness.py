@@ -13,7 +13,8 @@ from model_remote import ModelRemote
 
 from jobfs.engine.compose import mirror_session
 from jobfs.engine.feed import FeedTimes
-from jobfs.engine.session import Options, Session
+from jobfs.engine.session import Options, Session, random_token
+from jobfs.engine.workspace import Clock
 from jobfs.model import ROOT, NodeId
 from jobfs.planner.ignore import Ignore
 from jobfs.store.state import State
@@ -98,6 +99,8 @@ async def mounted(
     options: Options | None = None,
     ignore: Ignore | None = None,
     is_read_only: bool = False,
+    clock: Clock | None = None,
+    tokens: Callable[[], str] = random_token,
 ) -> AsyncIterator[Mounted]:
     """Open a workspace in a directory, as ``jobfs mount`` does."""
     state = State.open(directory)
@@ -109,6 +112,8 @@ async def mounted(
             host="testhost",
             options=options or Options(times=QUICK),
             is_read_only=is_read_only,
+            clock=clock,
+            tokens=tokens,
         )
         await session.start(wait_for_listing=True)
         vfs = Vfs(session, reports={"status": lambda: {"host": "testhost"}})

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ from jobfs.engine.trees import Trees
 from jobfs.errors import JobfsError, NotFound, OutcomeUnknown, PathExists, Refused, ServerFailure
 from jobfs.model import ROOT, Content, Item, Kind, Permission
 from jobfs.planner.naming import check_path, path_units
+from jobfs.planner.plan import ConflictStamp
 from jobfs.store.state import Aside
 
 _ROUNDS = 3
@@ -35,7 +38,7 @@ class Writer:
     def __init__(self, remote: Remote, trees: Trees) -> None:
         self._remote = remote
         self._trees = trees
-        self._replacer = Replacer(remote, trees)
+        self._replacer = Replacer(remote, trees, lambda: ConflictStamp.at(socket.gethostname(), time.time_ns()))
 
     async def put(self, place: Place, source: Path, there: Found | None) -> Item:
         """Send a local file to a path; return its item once it is visible.

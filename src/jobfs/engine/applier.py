@@ -77,10 +77,16 @@ class Applier:
 
     def _add(self, entry: Entry, numbers: dict[NodeId, NodeId]) -> None:
         parent = numbers.get(entry.parent, entry.parent)
-        node = remote_node(replace(entry, parent=parent), self._workspace.clock.wall_ns())
+        number = entry.id
         with self._state.transaction():
+            if self._state.base.get(entry.id) is not None or self._workspace.is_known(entry.id):
+                # It was here before and was deleted: whoever still has that one open keeps it.
+                number = numbers[entry.id] = self._state.allocate()
+                self._trees.rebind(entry.id, number)
+            entry = replace(entry, id=number, parent=parent)
+            node = remote_node(entry, self._workspace.clock.wall_ns())
             self._state.put_local(node)
-            self._state.put_base(replace(entry, parent=parent))
+            self._state.put_base(entry)
         self._announce(Happening.APPEARED, node)
 
     def _remove(self, node: NodeId) -> None:

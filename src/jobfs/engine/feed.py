@@ -23,7 +23,7 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
 from jobfs.engine.trees import Trees
 from jobfs.errors import JobfsError, NotFound
-from jobfs.model import Entry, Item, Kind, NodeId, Problem, TreeView, may_expert_write
+from jobfs.model import Entry, Item, ItemId, Kind, NodeId, Problem, TreeView, may_expert_write
 from jobfs.planner.identity import changed_nodes, identify
 from jobfs.planner.view import build_view
 from jobfs.store.trees import Tree
@@ -66,6 +66,11 @@ class Watcher(Protocol):
 
     def went_offline(self, error: JobfsError) -> None:
         """The server could not be reached."""
+
+    async def listing_seen(self, items: Sequence[Item], epoch: int) -> Collection[ItemId]:
+        """A listing is about to be taken in: record what it shows of requests without an answer, and return the items
+        of which it is not known yet whether they are ours.
+        """
 
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
         """A complete listing showed these hidden items of interrupted replaces."""
@@ -205,6 +210,8 @@ class Feed:
         await self._rules.see_items(listing.items)
         items = [item for item in listing.items if not self._is_ignored(item)]
         spared = await self._doubtful(listing)
+        doubtful = await self._watcher.listing_seen(listing.items, epoch)
+        items = [item for item in items if item.id not in doubtful]
         self._trees.absorb_moves(items)
         view = build_view(items)
         held = spared | set(self._watcher.busy) | self._trees.acknowledged_since(epoch)

@@ -8,7 +8,8 @@ from jobfs.engine.remote import Remote
 from jobfs.errors import NotFound
 from jobfs.model import Content, Item, ItemId, Kind
 
-_COMPARE_BYTES = 1 << 20
+COMPARE_BYTES = 1 << 20
+"""Up to here bytes are compared; of larger files the length has to do."""
 
 
 async def find_created(
@@ -31,7 +32,7 @@ async def find_created(
 
 
 async def _holds(remote: Remote, item: Item, content: Content) -> bool:
-    if content.sha256 is None or item.size > _COMPARE_BYTES:
+    if content.sha256 is None or item.size > COMPARE_BYTES:
         return True
     return await digest_of(remote, item.id) == content.sha256
 

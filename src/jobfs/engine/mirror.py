@@ -45,6 +45,12 @@ class Mirror:
             if record is not None and record.is_dirty and not self._workspace.writers.get(node):
                 await self._hashed(record)
 
+    async def settle_hash(self, node: NodeId) -> None:
+        """Make the hash of a file's present bytes known, also while it is open for writing."""
+        record = self._state.synced.get(node)
+        if record is not None and record.is_dirty:
+            await self._hashed(record)
+
     async def _hashed(self, record: LocalNode) -> Content:
         """Return the content of a dirty file with its hash, remembered unless the file changes meanwhile."""
         content = record.content

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import mimetypes
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, unique
 from pathlib import Path
 from typing import Protocol, assert_never
 
+from jobfs.engine.creations import Creations
 from jobfs.engine.lookup import digest_of, find_created, get_if_there
 from jobfs.engine.losers import keep_loser
 from jobfs.engine.remote import Remote
@@ -39,6 +40,7 @@ from jobfs.errors import (
 )
 from jobfs.model import ROOT, Content, Entry, Item, Kind, NodeId, Trouble, path_of
 from jobfs.planner.plan import (
+    ConflictStamp,
     DeleteRemote,
     Displace,
     MakeDirectory,
@@ -95,10 +97,18 @@ class Pusher:
     """The requests of one workspace.
 
     :param tokens: gives eight random letters for hidden names. :param wall_ns: gives the time, for the history.
+    :param stamp: what a conflict name made now says.
     """
 
     def __init__(
-        self, remote: Remote, trees: Trees, local: LocalBytes, tokens: Callable[[], str], wall_ns: Callable[[], int]
+        self,
+        remote: Remote,
+        trees: Trees,
+        local: LocalBytes,
+        *,
+        tokens: Callable[[], str],
+        wall_ns: Callable[[], int],
+        stamp: Callable[[], ConflictStamp],
     ) -> None:
         self._remote = remote
         self._trees = trees
@@ -106,7 +116,8 @@ class Pusher:
         self._tokens = tokens
         self._wall_ns = wall_ns
         self._slots = asyncio.Semaphore(MAX_PARALLEL)
-        self.replacer = Replacer(remote, trees)
+        self.replacer = Replacer(remote, trees, stamp)
+        self.creations = Creations(remote, trees)
         self.in_flight: dict[NodeId, str] = {}
         self.on_done: Callable[[RemoteChange, Outcome], None] = lambda change, outcome: None
         self.on_error: Callable[[JobfsError], None] = lambda error: None
@@ -138,6 +149,9 @@ class Pusher:
             async with self._slots:
                 self.in_flight[change.node] = type(change).__name__
                 outcome = await self._attempt(change)
+        except Exception:
+            outcome = Outcome.STALE  # logged by who runs us; tried again, ever more rarely
+            raise
         finally:
             self.in_flight.pop(change.node, None)
             self.on_done(change, outcome)
@@ -219,27 +233,48 @@ class Pusher:
 
     async def _make_directory(self, change: MakeDirectory) -> None:
         path = self._path(change.parent, change.name)
+        async with self._unanswered(path, change.node, None):
+            try:
+                item = await self._remote.create_directory(path, change.permission)
+            except (OutcomeUnknown, ServerFailure, PathExists) as error:
+                found = await find_created(self._remote, path, Kind.DIRECTORY, None)
+                if found is None:
+                    if isinstance(error, PathExists):
+                        raise
+                    self.creations.doubt(path)
+                    found = await self._remote.create_directory(path, change.permission)
+                item = found
+            self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
+
+    @asynccontextmanager
+    async def _unanswered(self, path: str, node: NodeId, content: Content | None) -> AsyncIterator[None]:
+        """Remember a create until its outcome is known; where it cannot be found out, the listings will tell."""
+        if await self.creations.resolve(path):
+            raise Gone
+        self.creations.begin(path, node, content)
         try:
-            item = await self._remote.create_directory(path, change.permission)
-        except (OutcomeUnknown, ServerFailure, PathExists) as error:
-            found = await find_created(self._remote, path, Kind.DIRECTORY, None)
-            if found is None:
-                if isinstance(error, PathExists):
-                    raise
-                found = await self._remote.create_directory(path, change.permission)
-            item = found
-        self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
+            yield
+        except (NotFound, Refused, Overtaken, Gone):
+            self.creations.end(path)
+            raise
+        except BaseException:
+            self.creations.give_up(path)
+            raise
+        self.creations.end(path)
 
     # -- contents
 
     async def _upload(self, change: Upload) -> None:
         path = self._path(change.parent, change.name)
         mime_type = mimetypes.guess_type(change.name)[0] or "application/octet-stream"
-        async with self._local.snapshot(change.node) as snapshot:
-            if change.replaces is None or change.covers_shared:
-                item = await self._create(path, change, snapshot, mime_type)
-            else:
-                item = await self._replace(path, change, snapshot, mime_type)
+        send = self._create if change.replaces is None or change.covers_shared else self._replace
+        async with (
+            self._local.snapshot(change.node) as snapshot,
+            self._unanswered(path, change.node, snapshot.content),
+        ):
+            self._acknowledge(change, await send(path, change, snapshot, mime_type), snapshot, path)
+
+    def _acknowledge(self, change: Upload, item: Item, snapshot: Snapshot, path: str) -> None:
         if item.size != snapshot.content.size:
             raise ServerFailure(
                 f"the server stored {item.size} of {snapshot.content.size} bytes of {path}", "it will be sent again"
@@ -260,6 +295,7 @@ class Pusher:
             found = await find_created(self._remote, path, Kind.FILE, snapshot.content, item)
             if found is not None:
                 return found
+            self.creations.doubt(path)
             return await self._remote.create_file(path, change.permission, snapshot.path, mime_type)
         except PathExists:
             # A create of ours whose answer was lost with the process that sent it, or somebody else's file.
@@ -280,7 +316,12 @@ class Pusher:
             await keep_loser(self._remote, self._trees.state, old, path, at_ns=self._wall_ns())
         aside = Aside(self._tokens(), change.node, path, old)
         wanted = Replacement(path, change.permission, snapshot.path, snapshot.content, mime_type, old)
-        return await self.replacer.replace(wanted, aside)
+        try:
+            return await self.replacer.replace(wanted, aside)
+        except Overtaken as overtaken:
+            if overtaken.seen is not None:
+                self._trees.observe(change.replaces, overtaken.seen)
+            raise
 
     # -- moves and permissions
 
@@ -292,6 +333,7 @@ class Pusher:
         item = await move(self._remote, base.item, self._path(change.parent, change.name))
         if isinstance(change, Displace) and _is_other_version(base, item):
             await move(self._remote, base.item, before)  # changed since the listing: it must not be deleted unseen
+            self._trees.observe(change.node, item)
             raise Overtaken
         has_children = bool(self._trees.state.base.children(change.node))
         if base.kind is Kind.DIRECTORY and has_children and not await self._children_follow(change, item.path):
@@ -305,13 +347,14 @@ class Pusher:
         state = self._trees.state
         known = state.setting(_CASCADE)
         if known is None:
-            child = next(
-                (e for e in map(state.base.get, state.base.children(change.node).values()) if e and e.item), None
-            )
-            if child is None or child.item is None:
-                return True
-            found = await get_if_there(self._remote, child.item)
-            known = "cascade" if found is None or found.path == f"{path}/{child.name}" else "orphan"
+            for name, child in list(state.base.children(change.node).items()):
+                entry = state.base.get(child)
+                found = await get_if_there(self._remote, entry.item) if entry is not None and entry.item else None
+                if found is not None:
+                    known = "cascade" if found.path == f"{path}/{name}" else "orphan"
+                    break
+            if known is None:
+                return True  # nothing that was in it is there any more
             with state.transaction():
                 state.remember(_CASCADE, known)
         return known == "cascade"
@@ -346,13 +389,23 @@ class Pusher:
 
     async def _delete(self, change: DeleteRemote) -> None:
         base = self._trees.state.base.get(change.node)
-        if base is None:
+        if base is None or any(map(self._is_rewritten, change.nodes)):
+            raise Gone
+        if base.item is not None and self.replacer.has_strays(base.item):
             raise Gone
         if base.item is not None:
             await delete(self._remote, base.item)
         with self._trees.state.transaction():
             for node in reversed(change.nodes):
                 self._trees.forget(node)
+
+    def _is_rewritten(self, node: NodeId) -> bool:
+        """Tell whether a listing showed, since this was planned, that somebody wrote to a file."""
+        base, remote = self._trees.state.base.get(node), self._trees.remote.get(node)
+        if base is None or remote is None or base.content is None or remote.content is None:
+            return False
+        old, new = base.content.revision, remote.content.revision
+        return old is not None and new is not None and (old.item, old.size, old.key) != (new.item, new.size, new.key)
 
 
 def _is_other_version(base: Entry, item: Item) -> bool:

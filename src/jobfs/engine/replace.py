@@ -15,23 +15,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobfs.engine.creations import LATE_S
 from jobfs.engine.lookup import find_created, get_if_there
 from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees
-from jobfs.errors import ApiError, NotFound, OutcomeUnknown, PathExists, ServerFailure
-from jobfs.model import Content, Item, ItemId, Kind, Permission, Revision
-from jobfs.planner.naming import Suffix, hidden_name, parse_hidden
+from jobfs.errors import ApiError, NotFound, OutcomeUnknown, ParentMissing, PathExists, Refused, ServerFailure
+from jobfs.model import ROOT, Content, Item, ItemId, Kind, Permission, Revision
+from jobfs.planner.naming import Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
+from jobfs.planner.plan import ConflictStamp
 from jobfs.store.state import Aside
 
 _log = logging.getLogger(__name__)
 
 
 class Overtaken(Exception):
-    """Somebody else changed the path meanwhile; nothing of theirs was touched, and our bytes are still dirty here."""
+    """Somebody else changed the path meanwhile; nothing of theirs was touched, and our bytes are still dirty here.
+
+    :param seen: the other's version, where an answer showed it.
+    """
+
+    def __init__(self, seen: Item | None = None) -> None:
+        super().__init__()
+        self.seen = seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +60,21 @@ class Replacement:
 
 
 class Replacer:
-    """Carries out protocol R for one workspace."""
+    """Carries out protocol R for one workspace.
 
-    def __init__(self, remote: Remote, trees: Trees) -> None:
+    :param stamp: what a conflict name made now says.
+    """
+
+    def __init__(self, remote: Remote, trees: Trees, stamp: Callable[[], ConflictStamp]) -> None:
         self._remote = remote
         self._trees = trees
+        self._stamp = stamp
         self._cleanups: set[asyncio.Task[None]] = set()
-        self._leftover: dict[str, int] = {aside.token: 0 for aside in trees.state.asides()}
+        self._strays: dict[ItemId, list[Item]] = {}
+        self._leftover: dict[str, tuple[int, float | None]] = {aside.token: (0, None) for aside in trees.state.asides()}
+        """Replaces to be finished or undone: since which epoch, and until when late requests of theirs may be done:
+        None where that is not known yet."""
+        self._doubted: set[str] = set()
 
     async def replace(self, wanted: Replacement, aside: Aside) -> Item:
         """Put new content at a path and return its item once it is visible; the old bytes go afterwards.
@@ -68,17 +86,25 @@ class Replacer:
             self._trees.state.put_aside(aside)
         try:
             return await self._steps(wanted, aside, new_path, old_path)
+        except (Overtaken, NotFound, Refused):
+            self._leave(aside, may_come_late=aside.token in self._doubted)
+            raise
         except BaseException:
-            self._leftover[aside.token] = self._trees.epoch
+            self._leave(aside, may_come_late=True)
             raise
 
+    def _leave(self, aside: Aside, *, may_come_late: bool) -> None:
+        """Leave what a replace made to ``mend``."""
+        until_s = asyncio.get_running_loop().time() + LATE_S if may_come_late else 0.0
+        self._leftover[aside.token] = (self._trees.epoch, until_s)
+
     async def _steps(self, wanted: Replacement, aside: Aside, new_path: str, old_path: str) -> Item:
-        new = await self._create(new_path, wanted)
-        moved = await self._move_away(wanted.old.item, old_path)
+        new = await self._create(new_path, wanted, aside)
+        moved = await self._move_away(wanted.old.item, old_path, aside)
         if moved is not None and (moved.size, moved.key) != (wanted.old.size, wanted.old.key):
             await self._withdraw(wanted.path, new, moved)
-            raise Overtaken
-        placed = await self._move_in(new, wanted.path)
+            raise Overtaken(moved)
+        placed = await self._move_in(new, wanted.path, aside)
         if placed is None:
             await self._withdraw(wanted.path, new, None)
             self._delete_later(moved, aside)
@@ -86,38 +112,54 @@ class Replacer:
         self._delete_later(moved, aside)
         return placed
 
-    async def _create(self, path: str, wanted: Replacement) -> Item:
+    async def _create(self, path: str, wanted: Replacement, aside: Aside) -> Item:
         try:
             return await self._remote.create_file(path, wanted.permission, wanted.source, wanted.mime_type)
         except (OutcomeUnknown, ServerFailure, PathExists):
             made = await find_created(self._remote, path, Kind.FILE, wanted.content)
             if made is not None:
                 return made
+            self._doubted.add(aside.token)
             return await self._remote.create_file(path, wanted.permission, wanted.source, wanted.mime_type)
 
-    async def _move_away(self, old: ItemId, path: str) -> Item | None:
+    async def _move_away(self, old: ItemId, path: str, aside: Aside) -> Item | None:
         """Move the old item aside; None where it is gone already, which an edit outlives."""
         try:
-            return await move(self._remote, old, path)
+            return await move(self._remote, old, path, on_doubt=lambda: self._doubted.add(aside.token))
         except NotFound:
             return None
 
-    async def _move_in(self, new: Item, path: str) -> Item | None:
+    async def _move_in(self, new: Item, path: str, aside: Aside) -> Item | None:
         """Move the new item in; None where somebody else has the path by now."""
         try:
-            return await move(self._remote, new.id, path)
+            return await move(self._remote, new.id, path, on_doubt=lambda: self._doubted.add(aside.token))
         except PathExists:
             return None
 
     async def _withdraw(self, path: str, new: Item, moved: Item | None) -> None:
         """Give way: put the other version back under its name and take ours off the server."""
         if moved is not None:
-            try:
-                await move(self._remote, moved.id, path)
-            except PathExists:
-                _log.info("two strangers at one path: the one moved aside stays under its hidden name")
-                return
+            await self._put_back(moved, path)
         await delete(self._remote, new.id)
+
+    async def _put_back(self, moved: Item, path: str) -> None:
+        """Give another's version its name back, or a conflict name beside it where a third one has the name by now."""
+        try:
+            await move(self._remote, moved.id, path)
+            return
+        except PathExists:
+            pass
+        above, slash, name = path.rpartition("/")
+        taken: set[str] = set()
+        while True:
+            free = conflict_name(name, self._stamp(), taken.__contains__)
+            try:
+                await move(self._remote, moved.id, f"{above}{slash}{free}")
+            except PathExists:
+                taken.add(free)
+            else:
+                _log.warning("%s was changed by two others at once; one version is now %s", path, free)
+                return
 
     def _delete_later(self, moved: Item | None, aside: Aside) -> None:
         """Delete what was replaced, off the critical path."""
@@ -132,8 +174,11 @@ class Replacer:
                 self._trees.bury(moved.id)
         except ApiError as error:
             _log.info("the replaced version of %s is still to be deleted: %s", aside.path, error)
-            self._leftover[aside.token] = self._trees.epoch
+            self._leave(aside, may_come_late=True)
             return  # the aside stays in the state; ``mend`` deletes it
+        if aside.token in self._doubted:
+            self._leave(aside, may_come_late=True)
+            return
         with self._trees.state.transaction():
             self._trees.state.drop_aside(aside.token)
 
@@ -141,6 +186,43 @@ class Replacer:
         """Wait for the deletions that are under way."""
         while self._cleanups:
             await asyncio.gather(*self._cleanups)
+
+    async def stop(self) -> None:
+        """Give up the deletions that are under way; the next session's ``mend`` does them."""
+        for task in (cleanups := list(self._cleanups)):
+            task.cancel()
+        await asyncio.gather(*cleanups, return_exceptions=True)
+
+    def note_hidden(self, hidden: Sequence[Item]) -> None:
+        """Find out, from the hidden items of a complete listing, what others put into directories of ours that are
+        about to be deleted under hidden names.
+        """
+        directories = {item.path: item for item in hidden if item.kind is Kind.DIRECTORY}
+        known = {entry.item: entry for entry in self._trees.state.base.entries() if entry.item is not None}
+        self._strays.clear()
+        for item in hidden:
+            above = directories.get(item.path.rpartition("/")[0])
+            if above is None or not is_hidden_name(above.path.rpartition("/")[2]) or above.id not in known:
+                continue
+            entry = known.get(item.id)
+            if entry is None or self._trees.state.local.get(entry.id) is not None:
+                self._strays.setdefault(above.id, []).append(item)
+
+    def has_strays(self, directory: ItemId) -> bool:
+        """Tell whether somebody put something into a directory that is about to be deleted."""
+        return directory in self._strays
+
+    async def _shelter(self, stray: Item) -> None:
+        """Move what somebody put into a directory that is about to be deleted to where that directory was."""
+        found = await get_if_there(self._remote, stray.id)
+        if found is None or found.path != stray.path:
+            return
+        above, _, name = stray.path.rpartition("/")
+        outer, slash, hidden = above.rpartition("/")
+        parsed = parse_hidden(hidden)
+        home = f"{outer}{slash}{parsed.name if parsed is not None else hidden}"
+        await self._make_directories(home)
+        await self._put_back(found, f"{home}/{name}")
 
     async def mend(self, hidden: Sequence[Item], epoch: int) -> None:
         """Finish or undo what interrupted replaces of ours left, given the hidden items of a complete listing.
@@ -154,46 +236,71 @@ class Replacer:
 
         :param epoch: of the listing (``Trees.begin_listing``).
         """
+        for strays in list(self._strays.values()):
+            for stray in strays:
+                await self._shelter(stray)
         by_token: dict[tuple[str, Suffix], Item] = {}
         for item in hidden:
             parsed = parse_hidden(item.path.rpartition("/")[2])
             if parsed is not None:
                 by_token[parsed.token, parsed.suffix] = item
+        now_s = asyncio.get_running_loop().time()
         for aside in self._trees.state.asides():
-            if self._leftover.get(aside.token, epoch) >= epoch:
+            since, until_s = self._leftover.get(aside.token, (epoch, 0.0))
+            if since >= epoch:
                 continue
             if (new := await self._still_at(by_token.get((aside.token, Suffix.NEW)))) is not None:
                 await delete(self._remote, new.id)
             if (old := await self._still_at(by_token.get((aside.token, Suffix.OLD)))) is not None:
                 await self._mend_old(aside, old)
-            with self._trees.state.transaction():
-                self._trees.state.drop_aside(aside.token)
-            del self._leftover[aside.token]
+            if until_s is None:  # of an earlier session
+                self._leftover[aside.token] = (since, now_s + LATE_S)
+            elif until_s <= now_s:
+                with self._trees.state.transaction():
+                    self._trees.state.drop_aside(aside.token)
+                del self._leftover[aside.token]
+                self._doubted.discard(aside.token)
 
     async def _still_at(self, listed: Item | None) -> Item | None:
-        """Return a listed item as it is now, or None where it is no longer at its hidden path."""
+        """Return a listed item as it is now, or None where it no longer has its hidden name.
+
+        Its directory may have been renamed since.
+        """
         found = await get_if_there(self._remote, listed.id) if listed is not None else None
-        return found if found is not None and listed is not None and found.path == listed.path else None
+        if found is None or listed is None:
+            return None
+        return found if found.path.rpartition("/")[2] == listed.path.rpartition("/")[2] else None
 
     async def _mend_old(self, aside: Aside, old: Item) -> None:
         expected = aside.old
         was_ours = expected is not None and (old.size, old.key) == (expected.size, expected.key)
         above, slash, _ = old.path.rpartition("/")
         path = f"{above}{slash}{aside.path.rpartition('/')[2]}"  # its directory may have been renamed since
-        if was_ours and await self._remote.find(path):
+        is_known = aside.node == ROOT or self._is_in_base(old.id)
+        if was_ours and (not is_known or await self._remote.find(path)):
             await delete(self._remote, old.id)
             return
         try:
-            await move(self._remote, old.id, path)
-        except PathExists:
-            _log.warning(
-                "%s was changed by two others at once; the version moved aside is kept under %s", aside.path, old.path
-            )
+            await self._put_back(old, path)
+        except ParentMissing:  # its directory was moved without it (contract I-18)
+            await self._make_directories(above)
+            await self._put_back(old, path)
+
+    def _is_in_base(self, item: ItemId) -> bool:
+        """Tell whether an item still is what we know at its place: the one that should follow it was never seen."""
+        return any(entry.item == item for entry in self._trees.state.base.entries())
+
+    async def _make_directories(self, path: str) -> None:
+        parts = path.split("/")
+        for depth in range(1, len(parts) + 1):
+            with suppress(PathExists):
+                await self._remote.create_directory("/".join(parts[:depth]), Permission.READ_WRITE)
 
 
-async def move(remote: Remote, item: ItemId, path: str) -> Item:
+async def move(remote: Remote, item: ItemId, path: str, *, on_doubt: Callable[[], None] = lambda: None) -> Item:
     """Move an item; where the answer is lost, look before trying again (protocol U).
 
+    :param on_doubt: called where the request is sent anew, so that the first one may be done as well, later.
     :raises NotFound: the item is gone. :raises PathExists: the target is taken by another item.
     """
     try:
@@ -202,6 +309,7 @@ async def move(remote: Remote, item: ItemId, path: str) -> Item:
         found = await remote.get(item)
         if found.path == path:
             return found
+        on_doubt()
         return await remote.update(item, path=path)
 
 

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import secrets
 import string
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
@@ -34,13 +34,14 @@ from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, 
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
-from jobfs.model import Item, NodeId, Problem, path_of
+from jobfs.model import Item, ItemId, Kind, NodeId, Problem, path_of
 from jobfs.planner.guards import check_deletions
 from jobfs.planner.plan import (
     BaseChange,
     Conflict,
     ConflictPolicy,
     DeleteRemote,
+    Displace,
     LocalChange,
     Plan,
     Rebind,
@@ -67,7 +68,10 @@ class LocalSide(LocalBytes, Protocol):
         """Show what the planner wants shown; return the nodes to look at again."""
 
     async def prepare(self, nodes: Iterable[NodeId]) -> None:
-        """Make hashes of changed files known before a plan."""
+        """Make hashes of changed files known before a plan, except of those that are open for writing."""
+
+    async def settle_hash(self, node: NodeId) -> None:
+        """Make the hash of a file's present bytes known, also while it is open for writing."""
 
 
 class Recorder(Protocol):
@@ -125,6 +129,7 @@ class Session:
         side: LocalSide,
         recorder: Recorder,
         options: Options,
+        tokens: Callable[[], str] = random_token,
     ) -> None:
         self.workspace = workspace
         self.state = workspace.state
@@ -134,7 +139,9 @@ class Session:
         self.options = options
         self._side = side
         self._recorder = recorder
-        self.pusher = Pusher(remote, trees, side, random_token, workspace.clock.wall_ns)
+        self.pusher = Pusher(
+            remote, trees, side, tokens=tokens, wall_ns=workspace.clock.wall_ns, stamp=workspace.conflict_stamp
+        )
         self.rules = Rules(workspace, trees, remote)
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
@@ -162,6 +169,7 @@ class Session:
         self.hydrator.on_read = self.look_ahead.note
         self.hydrator.on_arrived = self.cache.shrink
         self.pusher.on_done = self._released
+        self.pusher.creations.on_adopted = lambda node: self.look_again((node,))
         self.pusher.on_error = self.went_offline
         self.pusher.on_refused = self._refused
 
@@ -197,6 +205,7 @@ class Session:
         for task in [*self._loops, *self._tasks]:
             with suppress(asyncio.CancelledError):
                 await task
+        await self.pusher.replacer.stop()
         await self.hydrator.stop()
         await self.look_ahead.stop()
 
@@ -303,8 +312,13 @@ class Session:
         self.attention.until_listed(nodes)
         self.feed.request()
 
+    async def listing_seen(self, items: Sequence[Item], epoch: int) -> Collection[ItemId]:
+        """Record what a listing shows of creates whose answer was lost; return what must not be shown yet."""
+        return await self.pusher.creations.see(items, epoch, self.busy)
+
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
         """Finish or undo what interrupted replaces of ours left."""
+        self.pusher.replacer.note_hidden(items)
         self._spawn(self._mend(items, epoch), "session-mend")
 
     async def _mend(self, items: Sequence[Item], epoch: int) -> None:
@@ -420,10 +434,32 @@ class Session:
         """Tell whether a plan deletes on the server on the word of a listing that is too old for that.
 
         No delete of the API is conditional, and a directory goes with everything in it (contract I-23): whatever
-        appeared there since the last listing would be destroyed unseen.
+        appeared there since the last listing would be destroyed unseen. So a directory waits for a listing that began
+        after we last did something to it: an earlier one could not tell what is in it.
         """
-        deletes = any(isinstance(change, DeleteRemote) for stage in plan.to_remote for change in stage)
-        return deletes and self.options.pushes and not self.feed.is_fresh()
+        if not self.options.pushes:
+            return False
+        doomed = [
+            node for stage in plan.to_remote for one in stage if isinstance(one, DeleteRemote) for node in one.nodes
+        ]
+        return bool(doomed) and (not self.feed.is_fresh() or any(map(self._is_unlisted_directory, doomed)))
+
+    def _is_unlisted_directory(self, node: NodeId) -> bool:
+        entry = self.trees.remote.get(node)
+        return entry is not None and entry.kind is Kind.DIRECTORY and self.trees.is_unlisted(node)
+
+    def _spare_displaced(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Leave out deletions of directories that these stages move aside: what somebody put into one until then is
+        in no listing. Under its hidden name nobody finds it, so the next listing tells.
+        """
+        moved = {change.node for stage in stages for change in stage if isinstance(change, Displace)}
+        moved = {node for node in moved if (entry := self.trees.remote.get(node)) and entry.kind is Kind.DIRECTORY}
+        if not moved:
+            return stages
+        return tuple(
+            tuple(one for one in stage if not (isinstance(one, DeleteRemote) and moved.intersection(one.nodes)))
+            for stage in stages
+        )
 
     async def _execute(self, plan: Plan, due: set[NodeId]) -> None:
         if self._is_guarded(plan):
@@ -434,7 +470,7 @@ class Session:
         self.attention.until_moved(plan.waiting)
         self._recorder.apply_base(plan.to_base)
         self.look_again(base_node(recorded) for recorded in plan.to_base if not isinstance(recorded, Rebind))
-        stages = plan.to_remote if self.options.pushes else ()
+        stages = self._spare_displaced(plan.to_remote) if self.options.pushes else ()
         changes = [change for stage in stages for change in stage]
         for change in changes:
             self.traffic.hold(change)
@@ -450,7 +486,7 @@ class Session:
             self._spawn(self._apply_then_push(pulls, stages), "session-apply")
         for node in plan.fetch:
             self.traffic.busy[node] += 1
-            self._spawn(self._fetch_remote_hash(node), "session-fetch")
+            self._spawn(self._compare(node), "session-compare")
 
     async def _apply_then_push(self, pulls: tuple[LocalChange, ...], stages: tuple[Stage, ...]) -> None:
         """Change a real folder, then the server; nodes are busy from before this starts."""
@@ -481,11 +517,15 @@ class Session:
         self.guard_detail = verdict.detail if verdict.is_stopped else ""
         return verdict.is_stopped
 
-    async def _fetch_remote_hash(self, node: NodeId) -> None:
-        """Look at the remote bytes of a node, so that the planner can tell whether both sides changed alike."""
+    async def _compare(self, node: NodeId) -> None:
+        """Make both hashes of a node known, so that the planner can tell whether both sides changed alike."""
         entry = self.trees.remote.get(node)
         try:
             if entry is not None and entry.item is not None and entry.content is not None:
+                await self._side.settle_hash(node)
+                if entry.content.sha256 is not None:
+                    self.attention.touch(node)  # it was the local bytes that changed again: rest before the next look
+                    return
                 sha256 = await digest_of(self.remote, entry.item)
                 if self.trees.remote.get(node) is entry:
                     self.trees.remote.put(replace(entry, content=replace(entry.content, sha256=sha256)))

@@ -36,7 +36,7 @@ class Trees:
         """Record what the server holds for a node now."""
         with self.state.transaction():
             self.state.put_base(entry)
-        self.remote.put(entry)
+        self._observe_place(entry)
         self._acknowledged[entry.id] = self.epoch
 
     def acknowledge_change(self, entry: Entry, item: Item) -> None:
@@ -60,8 +60,15 @@ class Trees:
             if local is not None and local.content is not None and old and local.content.revision == old:
                 sha256 = local.content.sha256 or content.sha256
                 self.state.put_local(replace(local, content=replace(content, sha256=sha256)))
-        self.remote.put(replace(entry, content=content))
+        self._observe_place(replace(entry, content=content))
         self._acknowledged[entry.id] = self.epoch
+
+    def _observe_place(self, entry: Entry) -> None:
+        """Put an entry into the remote tree. Since the server had room for it, what a listing saw there is gone."""
+        rival = self.remote.child(entry.parent, entry.name)
+        if rival is not None and rival != entry.id and self.state.base.get(rival) is None:
+            self.remote.drop(rival)
+        self.remote.put(entry)
 
     def forget(self, node: NodeId) -> None:
         """Record that the server no longer has a node, and remember its item while a listing may still show it."""
@@ -94,6 +101,15 @@ class Trees:
             self._acknowledged[new] = self._acknowledged.pop(old)
 
     # -- listings
+
+    def observe(self, node: NodeId, item: Item) -> None:
+        """Take another's version of a file, which an answer showed, before a listing shows it.
+
+        Until then nothing that the user does to the file may be planned as if that version were not there.
+        """
+        entry = self.remote.get(node)
+        if entry is not None and entry.item == item.id and entry.kind is Kind.FILE:
+            self.remote.put(replace(entry, content=Content(item.size, None, item.revision)))
 
     def absorb_moves(self, items: Iterable[Item]) -> None:
         """Take new times of items that moved along with a directory of ours for what they are.
@@ -129,6 +145,10 @@ class Trees:
     def acknowledged_since(self, epoch: int) -> set[NodeId]:
         """Return the nodes that were acknowledged in this epoch or later."""
         return {node for node, at in self._acknowledged.items() if at >= epoch}
+
+    def is_unlisted(self, node: NodeId) -> bool:
+        """Tell whether a node was acknowledged after the last listing that was taken in had begun."""
+        return node in self._acknowledged
 
     def buried_since(self, epoch: int) -> set[ItemId]:
         """Return the items that were deleted in this epoch or later."""

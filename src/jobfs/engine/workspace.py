@@ -83,6 +83,8 @@ class Workspace:
         self.on_touch: Callable[[NodeId], None] = lambda node: None
         self.on_remove: Callable[[LocalNode, bool], bool] = lambda node, was_replaced: False
         self.is_open: Callable[[NodeId], bool] = lambda node: False
+        self.is_known: Callable[[NodeId], bool] = lambda node: False
+        """Whether a program has a node open, or a transport's caches name it: its number stands for that version."""
         self.listeners: list[Callable[[LocalChange], None]] = []
 
     def touch(self, *nodes: NodeId) -> None:
@@ -137,8 +139,7 @@ class Workspace:
 
     def conflict_stamp(self) -> ConflictStamp:
         """Return what a conflict copy made now says about its origin."""
-        moment = time.gmtime(self.clock.wall_ns() // 1_000_000_000)
-        return ConflictStamp(self.host, time.strftime("%Y-%m-%d %H%M%S", moment))
+        return ConflictStamp.at(self.host, self.clock.wall_ns())
 
     def place_conflict_copy(self, record: LocalNode) -> LocalNode:
         """Give a node that has no place any more a conflict name where it was, as dirty; return it as it now is.

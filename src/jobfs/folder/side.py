@@ -165,6 +165,9 @@ class FolderSide:
                 for node in forgotten:  # what is in a directory before the directory
                     self._state.drop_base(node)
 
+    async def settle_hash(self, node: NodeId) -> None:
+        """Do nothing: the scan has hashed what it found."""
+
     def restored(self, nodes: Collection[NodeId]) -> set[NodeId]:
         """Return the nodes to be taken for never synchronised, with all below them: deletions that do not count.
 

@@ -14,7 +14,7 @@ from jobfs.engine.trees import Trees
 from jobfs.errors import JobfsError
 from jobfs.folder.report import Summary, steps_of
 from jobfs.folder.side import FolderSide
-from jobfs.model import FrozenTree, Item, NodeId
+from jobfs.model import FrozenTree, Item, ItemId, NodeId
 from jobfs.planner.guards import check_deletions
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.planner.reconcile import reconcile
@@ -33,6 +33,10 @@ class Bystander:
 
     def went_offline(self, error: JobfsError) -> None:
         """A trial does not try again: the error is raised where the listing was asked for."""
+
+    async def listing_seen(self, items: Sequence[Item], epoch: int) -> Collection[ItemId]:
+        """Leave unanswered creates as they are."""
+        return ()
 
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
         """Leave interrupted replaces as they are."""

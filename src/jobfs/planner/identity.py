@@ -9,7 +9,7 @@ reads as a deletion. Pure but for ``allocate``, which the caller gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobfs.model import ROOT, Content, Entry, FrozenTree, Item, ItemId, Kind, Lifecycle, NodeId, TreeView
 from jobfs.planner.naming import is_hidden_name
@@ -41,12 +41,20 @@ def identify(
     """Give every shown item its node.
 
     :param held: nodes with a request of ours in flight, or acknowledged after the listing began: they keep their entry
-        of ``remote_before``, or its absence, and rows that speak of them are passed over.
+        of ``remote_before``, or its absence, and rows that speak of them are passed over, unless they show that
+        somebody else wrote to the item.
     :param tombstones: items that we deleted after the listing began.
     :param allocate: gives a node number never used before.
     :param known: the nodes of base by item id, where the caller has them at hand.
     """
-    matcher = _Matcher(view, base, local, remote_before, held=frozenset(held), tombstones=frozenset(tombstones))
+    matcher = _Matcher(
+        view,
+        base,
+        local,
+        remote_before,
+        held=frozenset(held),
+        tombstones=frozenset(tombstones),
+    )
     return matcher.run(allocate, known if known is not None else _by_item(base))
 
 
@@ -106,7 +114,7 @@ class _Matcher:
             self._node_at[path] = node
             if self._is_stale(item, node):
                 self._keep(node)
-            elif node in self._held:
+            elif node in self._held and not self._is_newer(item, node):
                 self._seen_held[node] = self._entry(node, parent, name, item)
             else:
                 self._put(self._entry(node, parent, name, item))
@@ -176,6 +184,14 @@ class _Matcher:
         revision = newest.content.revision
         return revision is not None and is_older(item.updated_at, revision.updated_at)
 
+    def _is_newer(self, item: Item | None, node: NodeId) -> bool:
+        """Tell whether a row of a held node shows that somebody else wrote to its item: no request of ours does."""
+        newest = self._before.get(node)
+        if item is None or newest is None or newest.item != item.id or newest.content is None:
+            return False
+        revision = newest.content.revision
+        return revision is not None and (revision.size, revision.key) != (item.size, item.key)
+
     def _is_there(self, directory: NodeId) -> bool:
         if directory == ROOT or directory in self._entries:
             return True
@@ -205,6 +221,8 @@ class _Matcher:
         is_ours = item.kind is Kind.DIRECTORY or (base is not None and is_hidden_name(base.name))
         if is_ours and self._local.get(node) is None and parent is not None:
             self._put(self._entry(node, parent, name, item))
+        elif self._is_newer(item, node) and (before := self._before.get(node)) is not None:
+            self._put(replace(before, content=_content(item, base, before)))  # it must not be deleted for the old one
         else:
             self._keep(node)
 

@@ -20,6 +20,7 @@ asks again until the plan is empty. Nothing here does I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum, unique
 from typing import TypeAlias, assert_never
 
@@ -45,6 +46,11 @@ class ConflictStamp:
 
     host: str
     time: str
+
+    @classmethod
+    def at(cls, host: str, wall_ns: int) -> ConflictStamp:
+        """Return the stamp of a moment, in nanoseconds since the epoch; names show it in UTC."""
+        return cls(host, f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%d %H%M%S}")
 
 
 @unique

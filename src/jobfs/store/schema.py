@@ -11,7 +11,7 @@ Invariants, which ``state.State.check`` verifies:
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of the schema; ``MIGRATIONS[n]`` leads from n to n + 1."""
 
 SCHEMA = """
@@ -72,6 +72,13 @@ CREATE TABLE aside (             -- hidden items of replaces under way (contract
     old_key TEXT
 ) WITHOUT ROWID;
 
+CREATE TABLE creation (          -- creates that were sent and not answered yet (contract, protocol U)
+    path TEXT PRIMARY KEY,       -- the real path
+    node INTEGER NOT NULL,
+    size INTEGER,                -- of the file's bytes; NULL for a directory
+    sha256 TEXT
+) WITHOUT ROWID;
+
 CREATE TABLE refusal (           -- final answers of the server about a node, until the node changes
     node INTEGER PRIMARY KEY,
     trouble TEXT NOT NULL,       -- model.Trouble
@@ -88,4 +95,13 @@ CREATE TABLE history (           -- bytes that lost: replaced, deleted or confli
 );
 """
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {
+    1: """
+CREATE TABLE creation (
+    path TEXT PRIMARY KEY,
+    node INTEGER NOT NULL,
+    size INTEGER,
+    sha256 TEXT
+) WITHOUT ROWID;
+"""
+}

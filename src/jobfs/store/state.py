@@ -50,6 +50,18 @@ class Aside:
 
 
 @dataclass(frozen=True, slots=True)
+class Creation:
+    """One create that was sent and whose answer we do not have.
+
+    :param content: size and hash of the file that was sent; None for a directory.
+    """
+
+    path: str
+    node: NodeId
+    content: Content | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The server's final answer about a node."""
 
@@ -260,6 +272,24 @@ class State:
         return [
             Aside(token, NodeId(node), path, Revision(ItemId(item), at, size, key) if item is not None else None)
             for token, node, path, item, at, size, key in rows
+        ]
+
+    def put_creation(self, creation: Creation) -> None:
+        """Remember a create before it is sent."""
+        content = creation.content
+        row = (content.size, content.sha256) if content is not None else (None, None)
+        self._execute("INSERT OR REPLACE INTO creation VALUES (?, ?, ?, ?)", (creation.path, creation.node, *row))
+
+    def drop_creation(self, path: str) -> None:
+        """Forget a create: what became of it is known."""
+        self._execute("DELETE FROM creation WHERE path = ?", (path,))
+
+    def creations(self) -> list[Creation]:
+        """Return the creates of which no answer is known."""
+        rows = self._database.execute("SELECT path, node, size, sha256 FROM creation ORDER BY path").fetchall()
+        return [
+            Creation(path, NodeId(node), Content(size, sha256) if size is not None else None)
+            for path, node, size, sha256 in rows
         ]
 
     def put_refusal(self, node: NodeId, refusal: Refusal) -> None:

@@ -74,6 +74,7 @@ class Vfs:
         self.write_through = write_through
         workspace.on_remove = self._detach
         workspace.is_open = self.table.inodes.__contains__
+        workspace.is_known = lambda node: node in self.table.inodes or self.table.is_known(node)
 
     def _detach(self, record: LocalNode, was_replaced: bool) -> bool:
         return self.table.detach(record, was_replaced=was_replaced)

@@ -1,0 +1,57 @@
+"""Play many seeds of the simulation in several processes, or one with its trace. Run by ``scripts/simulate``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from simulation import Outcome, memory_directory, simulate
+
+CHUNK = 50
+
+
+def play(seeds: range) -> list[Outcome]:
+    """Play some seeds; return those that broke a promise, without their traces."""
+    with tempfile.TemporaryDirectory(dir=memory_directory()) as directory:
+        outcomes = [simulate(seed, Path(directory)) for seed in seeds]
+    return [Outcome(one.seed, one.digest, one.problem, []) for one in outcomes if one.problem]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seeds", metavar="A..B", help="play seeds A to B - 1")
+    what.add_argument("--replay", type=int, metavar="SEED", help="play one seed and print its trace")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    options = parser.parse_args()
+    if options.replay is not None:
+        with tempfile.TemporaryDirectory(dir=memory_directory()) as directory:
+            outcome = simulate(options.replay, Path(directory))
+        print(*outcome.trace, sep="\n")
+        print(f"seed {outcome.seed}: {outcome.problem or 'every promise kept'}; trace {outcome.digest[:16]}")
+        return 1 if outcome.problem else 0
+    first, _, last = options.seeds.partition("..")
+    seeds = range(int(first), int(last))
+    began_s = time.monotonic()
+    failed = 0
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for outcomes in pool.map(play, [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]):
+            for outcome in outcomes:
+                failed += 1
+                print(f"seed {outcome.seed}: {outcome.problem}", flush=True)
+                print(f"    scripts/simulate --replay {outcome.seed}", flush=True)
+    took_s = time.monotonic() - began_s
+    rate = len(seeds) / took_s * 60 / options.jobs
+    print(
+        f"{len(seeds)} seeds, {failed} failed, {took_s:.0f} s on {options.jobs} processes: {rate:.0f} a minute and core"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
