@@ -12,9 +12,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import simulated_client
 
-import simulation
 from simulation import memory_directory, simulate
+
+pytestmark = pytest.mark.allow_log("changed by two others at once")
 
 SEEDS = 2000
 CHUNK = 100
@@ -79,13 +81,13 @@ def test_a_seed_gives_the_same_trace_in_every_process(tmp_path: Path) -> None:
 
 def test_a_broken_promise_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks themselves: a world in which every version counts as written, and one that forgets, must fail."""
-    monkeypatch.setattr(simulation.World, "fresh", _boastful(simulation.World.fresh))
+    monkeypatch.setattr(simulated_client.World, "fresh", _boastful(simulated_client.World.fresh))
     outcome = simulate(1, tmp_path)
     assert outcome.problem.startswith("lost: ['never']")
 
 
 def _boastful(fresh):  # type: ignore[no-untyped-def]
-    def boast(world: simulation.World, who: str) -> bytes:
+    def boast(world: simulated_client.World, who: str) -> bytes:
         world.written.add(b"never.")
         return fresh(world, who)
 

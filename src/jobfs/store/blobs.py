@@ -36,13 +36,13 @@ class Blobs:
         self._pins: Counter[BlobId] = Counter()
         self._condemned: set[BlobId] = set()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for part in range(_FAN_OUT):
-            (root / f"{part:02x}").mkdir(exist_ok=True, mode=0o700)
+        with os.scandir(root) as found:
+            self._parts = {part.name for part in found if part.is_dir()}
         self._next = max((number for number, _ in self._files()), default=0) + 1
 
     def _files(self) -> Iterator[tuple[int, Path]]:
-        for part in range(_FAN_OUT):
-            with os.scandir(self._root / f"{part:02x}") as found:
+        for part in sorted(self._parts):
+            with os.scandir(self._root / part) as found:
                 for file in found:
                     if file.name.isdecimal():
                         yield int(file.name), Path(file.path)
@@ -50,6 +50,14 @@ class Blobs:
     def path(self, blob: BlobId) -> Path:
         """Return where a blob's bytes are."""
         return self._root / f"{blob % _FAN_OUT:02x}" / str(blob)
+
+    def _place(self, blob: BlobId) -> Path:
+        """Return where a new blob goes; its directory is there."""
+        path = self.path(blob)
+        if path.parent.name not in self._parts:
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            self._parts.add(path.parent.name)
+        return path
 
     def allocate(self) -> BlobId:
         """Return a number that no blob has had since the store was opened. Makes no file."""
@@ -60,8 +68,10 @@ class Blobs:
     def open(self, blob: BlobId, *, create: bool = False) -> int:
         """Open a blob for reading and writing and return the descriptor."""
         flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        if not create:
+            return os.open(self.path(blob), flags)
         with full_disk():
-            return os.open(self.path(blob), flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
+            return os.open(self._place(blob), flags | os.O_CREAT | os.O_EXCL, 0o600)
 
     def size(self, blob: BlobId) -> int:
         """Return a blob's length in bytes; ``FileNotFoundError`` where it is gone."""
@@ -74,7 +84,7 @@ class Blobs:
     def copy(self, blob: BlobId) -> BlobId:
         """Copy a blob and return the copy's number. Blocks for the length of the copy; holes stay holes."""
         target = self.allocate()
-        with full_disk(), self.path(blob).open("rb") as source, self.path(target).open("xb") as sink:
+        with full_disk(), self.path(blob).open("rb") as source, self._place(target).open("xb") as sink:
             _copy_sparse(source.fileno(), sink.fileno())
         return target
 
@@ -83,7 +93,7 @@ class Blobs:
         target = self.allocate()
         digest = hashlib.sha256()
         size = 0
-        with full_disk(), source.open("rb") as reader, self.path(target).open("xb") as sink:
+        with full_disk(), source.open("rb") as reader, self._place(target).open("xb") as sink:
             while chunk := reader.read(_CHUNK):
                 digest.update(chunk)
                 sink.write(chunk)

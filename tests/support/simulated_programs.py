@@ -1,0 +1,203 @@
+"""What happens in the simulation (``simulation``): the programs on each machine, and the job's expert."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from simulated_client import Client, World
+from simulated_server import SimulatedServer, label
+
+from jobfs.errors import JobfsError
+from jobfs.model import Kind
+from jobfs.server.refusals import Refused
+from jobfs.vfs.inodes import Handle
+
+NAMES = ["a", "b", "c.txt"]
+DIRECTORIES = ["", "d/", "e/"]
+
+
+class Programs:
+    """What runs on one client's machine."""
+
+    def __init__(self, client: Client, world: World) -> None:
+        self.client = client
+        self.world = world
+        self.dice = world.loop.dice
+        self.background: set[asyncio.Task[None]] = set()
+
+    async def step(self) -> None:
+        """Do one thing, as far as it can be done."""
+        actions: list[Callable[[], Awaitable[None]]] = [
+            self.write, self.write, self.save, self.save, self.unlink, self.rename, self.rename_directory,
+            self.mkdir, self.rmdir, self.read, self.read_slowly, self.write_slowly,
+        ]  # fmt: skip
+        await self.attempt(self.dice.choice(actions)())
+
+    async def attempt(self, work: Awaitable[None]) -> None:
+        with suppress(OSError, JobfsError):  # a name that is not there, a directory that is not empty, no server
+            await work
+
+    def path(self) -> str:
+        return self.dice.choice(DIRECTORIES) + self.dice.choice(NAMES)
+
+    def note(self, what: str) -> None:
+        self.world.note(f"{self.client.name} : {what}")
+
+    def give_up(self, path: str) -> None:
+        """Note that what is shown at a path is replaced or deleted now; nothing may be awaited in between."""
+        with suppress(OSError):
+            if content := self.client.content(self.client.node(path)):
+                self.world.given_up.add(content)
+
+    async def put(self, path: str, data: bytes, *, pause_s: float = 0.0) -> None:
+        """Write a file as ``open(path, "wb")`` does, in two parts where there is a pause."""
+        client, vfs, life = self.client, self.client.vfs, self.client.lives
+        parent, name = client.place(path)
+        if vfs.namespace.find(parent, name) is None:
+            self.note(f"create {path} {label(data)}")
+            made, handle = vfs.create(parent, name, mode=0o644, flags=os.O_WRONLY)
+            client.in_place[made.inode] += 1
+        else:
+            node = client.node(path)
+            self.give_up(path)
+            self.note(f"overwrite {path} {label(data)}")
+            handle = vfs.open(node, os.O_WRONLY | os.O_TRUNC)
+            client.in_place[node] += 1
+        node = handle.inode.node
+        expected = b""
+        for part in (data[: len(data) // 2], data[len(data) // 2 :]) if pause_s else (data,):
+            if expected:
+                await asyncio.sleep(pause_s)
+            if client.lives != life or not client.is_up:
+                return
+            before = self._bytes(handle)
+            if before != expected:
+                self.world.given_up.add(before)  # another program wrote to the same file meanwhile
+            client.in_place[node] += 1
+            await vfs.write(handle, part, len(expected))
+            expected += part
+            self.world.known.add(self._bytes(handle))
+        whole = self._bytes(handle)
+        await vfs.flush(handle)
+        client.in_place[node] += 1
+        if client.is_up and client.lives == life and not handle.inode.is_detached and whole == data:
+            self.world.written.add(data)
+            self.note(f"closed {label(data)}")
+        vfs.release(handle)
+
+    def _bytes(self, handle: Handle) -> bytes:
+        """Return what a file that is being written holds."""
+        blob = self.client.vfs.namespace.record(handle.inode.node).blob
+        return self.client.state.blobs.path(blob).read_bytes() if blob is not None else b""
+
+    async def write(self) -> None:
+        await self.put(self.path(), self.world.fresh(self.client.name))
+
+    async def save(self) -> None:
+        """Write a new file and rename it over the old one, as editors do."""
+        path = self.path()
+        temporary = f"{path}.tmp{self.world.count}"
+        await self.put(temporary, self.world.fresh(self.client.name))
+        if self.client.is_up:
+            self.give_up(path)
+            self.note(f"rename {temporary} {path}")
+            await self.client.vfs.rename(*self.client.place(temporary), *self.client.place(path))
+
+    async def unlink(self) -> None:
+        path = self.path()
+        place = self.client.place(path)
+        self.give_up(path)
+        self.note(f"unlink {path}")
+        self.client.vfs.unlink(*place)
+
+    async def rename(self) -> None:
+        await self._rename(self.path(), self.path())
+
+    async def rename_directory(self) -> None:
+        await self._rename(self.dice.choice("def"), self.dice.choice(["d", "e", "f", "d/f", "e/d"]))
+
+    async def _rename(self, old: str, new: str) -> None:
+        places = (*self.client.place(old), *self.client.place(new))
+        self.client.node(old)
+        if old != new:
+            self.give_up(new)
+        self.note(f"rename {old} {new}")
+        await self.client.vfs.rename(*places)
+
+    async def mkdir(self) -> None:
+        path = self.dice.choice(["d", "e", "f", "d/f"])
+        self.note(f"mkdir {path}")
+        self.client.vfs.make(*self.client.place(path), Kind.DIRECTORY, mode=0o755)
+
+    async def rmdir(self) -> None:
+        path = self.dice.choice(["d", "e", "f", "d/f"])
+        self.note(f"rmdir {path}")
+        self.client.vfs.rmdir(*self.client.place(path))
+
+    async def read(self) -> None:
+        await self.look(self.path(), 0.0)
+
+    async def read_slowly(self) -> None:
+        self.spawn(self.look(self.path(), self.dice.random() * 3))
+
+    async def write_slowly(self) -> None:
+        pause_s = self.dice.choice([0.05, 1.0, 7.0])
+        self.spawn(self.put(self.path(), self.world.fresh(self.client.name), pause_s=pause_s))
+
+    async def look(self, path: str, pause_s: float) -> None:
+        """Read a file in two parts, and check that they are of one version."""
+        client, vfs, life = self.client, self.client.vfs, self.client.lives
+        node = client.node(path)
+        handle = vfs.open(node, os.O_RDONLY)
+        changes = client.in_place[node]
+        try:
+            size = vfs.namespace.record(node).content.size  # type: ignore[union-attr]
+            data = await vfs.read(handle, size // 2, 0)
+            await asyncio.sleep(pause_s)
+            if client.lives == life and client.is_up:
+                data += await vfs.read(handle, 1 << 20, len(data))
+                if client.in_place[node] == changes and client.is_up and data not in self.world.known:
+                    self.world.fail(f"{client.name} read at {path} what nobody wrote: {data[:60]!r} ({len(data)})")
+        finally:
+            if client.lives == life and client.is_up:
+                vfs.release(handle)
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self.attempt(work))
+        self.background.add(task)
+
+    async def finish(self) -> None:
+        """Let what runs in the background come to its end; what a dead machine's programs wait for never comes."""
+        for task in self.background:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(task, 120)
+
+
+class Expert:
+    """The job's own program, which writes in its sandbox."""
+
+    def __init__(self, world: World, server: SimulatedServer) -> None:
+        self.world = world
+        self.server = server
+        self.dice = world.loop.dice
+
+    def step(self) -> None:
+        tree = self.server.tree()
+        real = [path for path in tree if ".jobfs-" not in path]
+        with suppress(Refused):
+            if self.dice.random() < 0.25 and real:
+                self._delete(self.dice.choice(real))
+                return
+            path = self.dice.choice(["", "d/", "e/", "out/"]) + self.dice.choice(["a", "b", "r.md"])
+            data = self.world.fresh("expert")
+            self.world.note(f"expert : write {path} {label(data)}")
+            self.world.given_up.update(self.server.put(path, data))
+            self.world.written.add(data)
+
+    def _delete(self, path: str) -> None:
+        self.world.note(f"expert : delete {path}")
+        self.world.given_up.update(self.server.below(path))
+        self.server.delete(path)
