@@ -123,6 +123,10 @@ class Creations:
                 return True
         return False
 
+    def owner(self, item: Item) -> NodeId | None:
+        """Return the node that base knows an item by."""
+        return next((entry.id for entry in self._trees.state.base.entries() if entry.item == item.id), None)
+
     def _known(self) -> set[ItemId | None]:
         return {entry.item for entry in self._trees.state.base.entries()}
 
@@ -142,6 +146,8 @@ class Creations:
         above, _, name = creation.path.rpartition("/")
         parent = self._directory(above)
         state = self._trees.state
+        if self.owner(item) is not None:
+            return True  # acknowledged while we looked
         occupant = state.base.child(parent, name) if parent is not None else None
         if parent is None or occupant not in (None, creation.node):
             return False

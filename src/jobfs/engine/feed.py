@@ -61,6 +61,9 @@ class Watcher(Protocol):
     def look_again(self, nodes: Iterable[NodeId]) -> None:
         """Plan these nodes anew."""
 
+    def remote_changed(self, nodes: Collection[NodeId]) -> None:
+        """A listing shows these nodes otherwise than before."""
+
     def listed(self) -> None:
         """A listing was taken in."""
 
@@ -229,7 +232,8 @@ class Feed:
         self._trees.end_listing(epoch)
         self.problems = view.problems
         self.opaque = found.opaque
-        self._watcher.look_again(changed | self._unequal(held))
+        self._watcher.remote_changed(changed)
+        self._watcher.look_again(self._unequal(held))
         self._watcher.hidden_seen(view.hidden, epoch)
         return bool(changed)
 

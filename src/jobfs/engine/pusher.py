@@ -38,7 +38,8 @@ from jobfs.errors import (
     ServerFailure,
     StateError,
 )
-from jobfs.model import ROOT, Content, Entry, Item, Kind, NodeId, Trouble, path_of
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Trouble, path_of
+from jobfs.planner.naming import parse_hidden
 from jobfs.planner.plan import (
     ConflictStamp,
     DeleteRemote,
@@ -243,7 +244,7 @@ class Pusher:
                         raise
                     self.creations.doubt(path)
                     found = await self._remote.create_directory(path, change.permission)
-                item = found
+                item = self._unowned(found, change.node)
             self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
 
     @asynccontextmanager
@@ -294,7 +295,7 @@ class Pusher:
             item = known.item if known is not None else None
             found = await find_created(self._remote, path, Kind.FILE, snapshot.content, item)
             if found is not None:
-                return found
+                return self._unowned(found, change.node)
             self.creations.doubt(path)
             return await self._remote.create_file(path, change.permission, snapshot.path, mime_type)
         except PathExists:
@@ -302,7 +303,13 @@ class Pusher:
             found = await find_created(self._remote, path, Kind.FILE, snapshot.content)
             if found is None or await digest_of(self._remote, found.id) != snapshot.content.sha256:
                 raise
-            return found
+            return self._unowned(found, change.node)
+
+    def _unowned(self, item: Item, node: NodeId) -> Item:
+        """Return an item that was found; raises ``Gone`` where it is another node's by now."""
+        if self.creations.owner(item) not in (None, node):
+            raise Gone
+        return item
 
     async def _replace(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
         if change.replaces is None:
@@ -330,9 +337,19 @@ class Pusher:
         if base.item is None:
             raise Gone
         before = self._path(base.parent, base.name)
-        item = await move(self._remote, base.item, self._path(change.parent, change.name))
+        hidden = parse_hidden(change.name)
+        if hidden is None:
+            await self._move_item(change, base, base.item, before)
+            return
+        # What a displaced file was may be deleted once its place is taken; what only steps aside never.
+        old = base.content.revision if base.content is not None and isinstance(change, Displace) else None
+        async with self.replacer.stepping_aside(Aside(hidden.token, change.node, before, old)):
+            await self._move_item(change, base, base.item, before)
+
+    async def _move_item(self, change: MoveRemote | Displace, base: Entry, item_id: ItemId, before: str) -> None:
+        item = await move(self._remote, item_id, self._path(change.parent, change.name))
         if isinstance(change, Displace) and _is_other_version(base, item):
-            await move(self._remote, base.item, before)  # changed since the listing: it must not be deleted unseen
+            await move(self._remote, item_id, before)  # changed since the listing: it must not be deleted unseen
             self._trees.observe(change.node, item)
             raise Overtaken
         has_children = bool(self._trees.state.base.children(change.node))

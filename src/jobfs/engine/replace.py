@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,25 @@ class Replacer:
         except BaseException:
             self._leave(aside, may_come_late=True)
             raise
+
+    @asynccontextmanager
+    async def stepping_aside(self, aside: Aside) -> AsyncIterator[None]:
+        """Remember, while the block runs, that an item is moved to a hidden name.
+
+        Once that is acknowledged base has the hidden name, and the planner knows what is left to do.
+        """
+        with self._trees.state.transaction():
+            self._trees.state.put_aside(aside)
+        try:
+            yield
+        except (Overtaken, NotFound, Refused):
+            self._leave(aside, may_come_late=False)
+            raise
+        except BaseException:
+            self._leave(aside, may_come_late=True)
+            raise
+        with self._trees.state.transaction():
+            self._trees.state.drop_aside(aside.token)
 
     def _leave(self, aside: Aside, *, may_come_late: bool) -> None:
         """Leave what a replace made to ``mend``."""

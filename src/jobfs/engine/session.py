@@ -286,16 +286,25 @@ class Session:
     def touch(self, node: NodeId) -> None:
         """Note a change by the user: the node is pushed once it has been quiet for a moment."""
         if node in self.refusals:
-            del self.refusals[node]
-            with self.state.transaction():
-                self.state.drop_refusal(node)
-            self.look_again(self.traffic.unblock(node))
+            self._drop_refusal(node)
         if self.options.pushes:
             self.attention.touch(node)
+
+    def _drop_refusal(self, node: NodeId) -> None:
+        del self.refusals[node]
+        with self.state.transaction():
+            self.state.drop_refusal(node)
+        self.look_again(self.traffic.unblock(node))
 
     def look_again(self, nodes: Iterable[NodeId]) -> None:
         """Plan nodes anew at once: the remote side changed, or something under way ended."""
         self.attention.look_again(nodes)
+
+    def remote_changed(self, nodes: Collection[NodeId]) -> None:
+        """Plan nodes anew whose remote side changed; what the server refused for them before it may take now."""
+        for node in self.refusals.keys() & nodes:
+            self._drop_refusal(node)
+        self.look_again(nodes)
 
     def listed(self) -> None:
         """Note that a listing was taken in: what waited for it is looked at again."""

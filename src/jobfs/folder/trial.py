@@ -28,6 +28,9 @@ class Bystander:
     def look_again(self, nodes: Iterable[NodeId]) -> None:
         """Plan nothing."""
 
+    def remote_changed(self, nodes: Collection[NodeId]) -> None:
+        """Plan nothing."""
+
     def listed(self) -> None:
         """Nobody waits for a listing."""
 
