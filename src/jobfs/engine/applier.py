@@ -98,6 +98,7 @@ class Applier:
             if self._state.local.children(node) or self._state.links.get(node):
                 return  # it holds local-only entries: it stays, and is made anew on the server
             self._state.drop_local(node)
+            self.removed(node)
             self._part(record, was_replaced=False)
         self._announce(Happening.VANISHED, record)
 
@@ -171,6 +172,10 @@ class Applier:
         base = recorded(self._state.base.get(node), change)
         if base is not None:
             self._state.put_base(replace(base, id=node))
+
+    def removed(self, node: NodeId) -> None:
+        """Note, in the caller's transaction, that a node is removed here because the server no longer has it."""
+        self._trees.removed_here(node)
 
     def _part(self, record: LocalNode, *, was_replaced: bool) -> None:
         """Let go of a node's bytes, unless an open handle keeps them."""

@@ -38,11 +38,21 @@ class Creations:
         self._remote = remote
         self._trees = trees
         self.on_adopted: Callable[[NodeId], None] = lambda node: None
+        trees.on_removed = self.forget_node
+        trees.on_rebind = self.follow
         self._open = {creation.path: creation for creation in trees.state.creations()}
         self._doubted: set[str] = set()
         self._strangers: dict[str, Revision] = {}
         self._given_up: dict[str, tuple[int, float]] = dict.fromkeys(self._open, (0, 0.0))
         """Of those of which nothing will be heard any more: the epoch and the loop's time when that became clear."""
+
+    def follow(self, old: NodeId, new: NodeId) -> None:
+        """Take the creates of a node for those of the one that has its place in base now: an atomic save does that."""
+        for path, creation in self._open.items():
+            if creation.node == old:
+                self._open[path] = moved = Creation(path, new, creation.content)
+                with self._trees.state.transaction():
+                    self._trees.state.put_creation(moved)
 
     def begin(self, path: str, node: NodeId, content: Content | None) -> None:
         """Remember a create that is about to be sent."""
@@ -71,6 +81,15 @@ class Creations:
         with self._trees.state.transaction():
             self._trees.state.drop_creation(path)
 
+    def forget_node(self, node: NodeId) -> None:
+        """Forget the creates of a node that is removed because the server no longer has it.
+
+        What one of them may still make is not what the user deleted.
+        """
+        for path in [path for path, creation in self._open.items() if creation.node == node]:
+            self._doubted.discard(path)
+            self._forget(path)
+
     def give_up(self, path: str) -> None:
         """Leave a create to the listings: its outcome could not be found out."""
         self._given_up[path] = (self._trees.epoch, asyncio.get_running_loop().time())
@@ -97,7 +116,7 @@ class Creations:
             if item is not None and self._strangers.get(creation.path) != item.revision:
                 if not await self._is_made_by(creation, item):
                     self._strangers[creation.path] = item.revision  # ours may still come, where this one goes
-                elif await self._adopt(creation, item):
+                elif await self._adopt(creation, item, busy):
                     self._forget(creation.path)
                     continue
                 else:
@@ -141,18 +160,23 @@ class Creations:
         except NotFound:
             return False
 
-    async def _adopt(self, creation: Creation, item: Item) -> bool:
-        """Record that the server has an item of ours where it was made; return whether that place is known."""
+    async def _adopt(self, creation: Creation, item: Item, busy: Collection[NodeId] = ()) -> bool:
+        """Record that the server has an item of ours where it was made.
+
+        :return: whether that is settled; if not, the next listing tells more.
+        """
         above, _, name = creation.path.rpartition("/")
         parent = self._directory(above)
         state = self._trees.state
-        if self.owner(item) is not None:
-            return True  # acknowledged while we looked
         occupant = state.base.child(parent, name) if parent is not None else None
         if parent is None or occupant not in (None, creation.node):
             return False
         if occupant is not None and await self._is_visible(state.base.get(occupant)):
             return False  # its former item was moved away by somebody, and not by a replace of ours
+        if creation.node in busy or self._open.get(creation.path) is not creation:
+            return False  # something was sent for the node while we looked
+        if self.owner(item) is not None or state.base.child(parent, name) != occupant:
+            return False
         is_elsewhere = occupant is None and state.base.get(creation.node) is not None
         node = state.allocate() if is_elsewhere else creation.node
         sha256 = creation.content.sha256 if creation.content is not None else None

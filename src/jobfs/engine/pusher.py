@@ -50,6 +50,7 @@ from jobfs.planner.plan import (
     SetRemotePermission,
     Stage,
     Upload,
+    is_same_content,
 )
 from jobfs.store.state import Aside, Refusal
 
@@ -172,7 +173,8 @@ class Pusher:
         except (ApiError, StateError) as error:
             self.on_error(error)
             return Outcome.OFFLINE
-        return Outcome.DONE
+        is_to_be_there = not isinstance(change, DeleteRemote)
+        return Outcome.STALE if is_to_be_there and self._trees.remote.get(change.node) is None else Outcome.DONE
 
     def _refuse(self, node: NodeId, error: Refused) -> None:
         trouble = Trouble.INVALID_NAME if isinstance(error, InvalidPath) else Trouble.REFUSED
@@ -406,23 +408,28 @@ class Pusher:
 
     async def _delete(self, change: DeleteRemote) -> None:
         base = self._trees.state.base.get(change.node)
-        if base is None or any(map(self._is_rewritten, change.nodes)):
+        if base is None:
             raise Gone
+        self._check_deletion(change)
         if base.item is not None and self.replacer.has_strays(base.item):
             raise Gone
         if base.item is not None:
-            await delete(self._remote, base.item)
+            await delete(self._remote, base.item, on_doubt=lambda: self._check_deletion(change))
         with self._trees.state.transaction():
             for node in reversed(change.nodes):
                 self._trees.forget(node)
 
+    def _check_deletion(self, change: DeleteRemote) -> None:
+        """Raise ``Gone`` where a listing showed, since this was planned, what must not be deleted unseen."""
+        if any(map(self._is_rewritten, change.nodes)):
+            raise Gone
+
     def _is_rewritten(self, node: NodeId) -> bool:
         """Tell whether a listing showed, since this was planned, that somebody wrote to a file."""
         base, remote = self._trees.state.base.get(node), self._trees.remote.get(node)
-        if base is None or remote is None or base.content is None or remote.content is None:
+        if base is None or remote is None or base.content is None:
             return False
-        old, new = base.content.revision, remote.content.revision
-        return old is not None and new is not None and (old.item, old.size, old.key) != (new.item, new.size, new.key)
+        return not is_same_content(base.content, remote.content)
 
 
 def _is_other_version(base: Entry, item: Item) -> bool:

@@ -332,14 +332,18 @@ async def move(remote: Remote, item: ItemId, path: str, *, on_doubt: Callable[[]
         return await remote.update(item, path=path)
 
 
-async def delete(remote: Remote, item: ItemId) -> None:
-    """Delete an item; gone is done (contract I-25)."""
+async def delete(remote: Remote, item: ItemId, *, on_doubt: Callable[[], None] = lambda: None) -> None:
+    """Delete an item; gone is done (contract I-25).
+
+    :param on_doubt: called before the request is sent anew; may raise to prevent that.
+    """
     try:
         await remote.delete(item)
     except NotFound:
         return
     except (OutcomeUnknown, ServerFailure):
         if await get_if_there(remote, item) is not None:
+            on_doubt()
             await remote.delete(item)
 
 

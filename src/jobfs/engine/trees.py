@@ -6,7 +6,7 @@ tree are changed together, so that an acknowledgement is never seen by one and n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision
@@ -27,6 +27,8 @@ class Trees:
             self.remote.put(entry)
         self.epoch = 0
         self.carried: set[NodeId] = set()
+        self.on_removed: Callable[[NodeId], None] = lambda node: None
+        self.on_rebind: Callable[[NodeId, NodeId], None] = lambda old, new: None
         self._acknowledged: dict[NodeId, int] = {}
         self._tombstones: dict[ItemId, int] = {}
 
@@ -64,7 +66,14 @@ class Trees:
         self._acknowledged[entry.id] = self.epoch
 
     def _observe_place(self, entry: Entry) -> None:
-        """Put an entry into the remote tree. Since the server had room for it, what a listing saw there is gone."""
+        """Put an entry into the remote tree. Since the server had room for it, what a listing saw there is gone.
+
+        Where a listing has meanwhile shown that its directory is gone, it is in another one that has that path now; the
+        next listing tells in which.
+        """
+        if entry.parent != ROOT and self.remote.get(entry.parent) is None:
+            self.remote.drop(entry.id)
+            return
         rival = self.remote.child(entry.parent, entry.name)
         if rival is not None and rival != entry.id and self.state.base.get(rival) is None:
             self.remote.drop(rival)
@@ -79,6 +88,13 @@ class Trees:
         self._acknowledged[node] = self.epoch
         if gone is not None and gone.item is not None:
             self._tombstones[gone.item] = self.epoch
+
+    def removed_here(self, node: NodeId) -> None:
+        """Note that a node is removed here because the server no longer has it: nobody deleted it here.
+
+        To be called in the transaction that removes it.
+        """
+        self.on_removed(node)
 
     def bury(self, item: ItemId) -> None:
         """Remember an item that we deleted and that no record names."""
@@ -97,6 +113,7 @@ class Trees:
                     if below is not None:
                         self.state.put_base(replace(below, parent=new))
         rekey(self.remote, old, new)
+        self.on_rebind(old, new)
         if old in self._acknowledged:
             self._acknowledged[new] = self._acknowledged.pop(old)
 

@@ -166,6 +166,7 @@ class FolderApplier:
             self._state.drop_base(change.node)
             if is_gone:
                 self._state.drop_local(change.node)
+                self._applier.removed(change.node)
         if not is_gone:
             # It holds what is not kept in step, or what no scan has seen: it stays, and is made anew on the server.
             raise Changed(place)

@@ -1,0 +1,192 @@
+"""Others write at the same moment: what runs in simulated time found. No version of anybody's is deleted unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_harness import eventually
+from story_harness import Open, TimedRemote, doing, ending, make, play, remove
+
+from jobfs.engine.creations import LATE_S
+from jobfs.model import ROOT
+from jobfs.planner.naming import Suffix, hidden_name
+
+# ----------------------------------------------------------------------------------------- open files
+
+
+def test_a_file_put_back_after_an_unlink_is_another_one_than_the_one_still_open(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+            node = mount.node("a")
+            handle = mount.vfs.open(node, os.O_RDWR | os.O_TRUNC)
+            await mount.vfs.write(handle, b"our ", 0)
+            mount.vfs.unlink(*mount.place("a"))
+            remote.put("a", b"their version")
+            await mount.pull()
+            assert mount.node("a") != node
+            assert await mount.read("a") == b"their version"
+            await mount.vfs.write(handle, b"own", 4)
+            await mount.vfs.flush(handle)
+            assert await mount.vfs.read(handle, 100, 0) == b"our own"
+            assert await mount.read("a") == b"their version"
+            mount.vfs.release(handle)
+            assert await ending(mount) == {"a": b"their version"}
+
+    play(tmp_path, story)
+
+
+def test_the_two_versions_of_an_open_file_are_compared_once(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"......")
+        async with open_(remote) as mount:
+            handle = mount.vfs.open(mount.node("a"), os.O_WRONLY | os.O_TRUNC)
+            await mount.vfs.write(handle, b"ours..", 0)
+            remote.put("a", b"theirs")
+
+            async def write_on() -> None:
+                await mount.vfs.write(handle, b"..", 4)
+
+            remote.meanwhile["download"] = write_on
+            await mount.session.feed.poll()
+            remote.calls.clear()
+            await asyncio.sleep(60)
+            assert len(remote.asked("download")) == 1
+            assert len(remote.calls) < 60
+            mount.vfs.release(handle)
+            assert sorted((await ending(mount)).values()) == [b"ours..", b"theirs"]  # type: ignore[type-var]
+
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------------------- nothing is deleted unseen
+
+
+def test_removing_a_directory_that_another_made_first_spares_what_he_put_into_it(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        async with open_(remote) as mount:
+            remote.put("d", None)
+            remote.put("d/x", b"theirs")
+            await make(mount, "d", None)
+            await mount.settle()
+            assert mount.names("d") == []
+            remove(mount, "d")
+            await mount.settle()
+            assert await ending(mount) == {"d": None, "d/x": b"theirs"}
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "new"])
+def test_renaming_a_directory_over_an_empty_one_spares_what_another_moved_into_that(
+    tmp_path: Path, is_known: bool
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("d", None)
+        remote.put("d/k", b"kept")
+        remote.put("e", None)
+        if is_known:
+            remote.put("x", b"theirs")
+        async with open_(remote) as mount:
+            if is_known:
+                await remote.update(remote.item("x").id, path="e/x")
+            else:
+                remote.put("e/x", b"theirs")
+            await mount.rename("d", "e")
+            await eventually(lambda: mount.session.state.base.child(ROOT, "d") is None)
+            assert await ending(mount) == {"e": None, "e/k": b"kept", "e/x": b"theirs"}
+
+    play(tmp_path, story)
+
+
+def test_a_version_that_came_while_a_move_was_acknowledged_is_not_deleted_with_the_old_one(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+
+            async def move_then_write_then_unlink() -> None:
+                await mount.rename("a", "b")
+                await mount.session.push_now(mount.node("b"))
+                remote.put("b", b"theirs")
+                mount.vfs.unlink(*mount.place("b"))
+
+            remote.meanwhile["list_page"] = move_then_write_then_unlink
+            await mount.pull()
+            assert await ending(mount) == {"b": b"theirs"}
+
+    play(tmp_path, story)
+
+
+def test_a_version_written_while_another_client_had_the_file_under_a_hidden_name_is_not_deleted(
+    tmp_path: Path,
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        item = remote.put("a", b"old")
+        hidden = hidden_name("a", "theirown", Suffix.OLD)
+        async with open_(remote) as mount:
+            await remote.update(item.id, path=hidden)
+            remote.put(hidden, b"theirs")
+            remote.meanwhile["list_page"] = doing(lambda: mount.vfs.unlink(*mount.place("a")))
+            await mount.pull()
+            await asyncio.sleep(LATE_S)
+            assert remote.tree() == {hidden: b"theirs"}
+            await remote.update(item.id, path="a")
+            assert await ending(mount) == {"a": b"theirs"}
+
+    play(tmp_path, story)
+
+
+def test_a_version_listed_while_its_deletion_waits_for_earlier_requests_is_not_deleted(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+
+            async def write_and_list() -> None:
+                remote.put("a", b"theirs")
+                await mount.session.feed.poll()
+
+            remote.meanwhile["create_file"] = write_and_list
+            await mount.write("new", b"new")
+            mount.vfs.unlink(*mount.place("a"))
+            assert await ending(mount) == {"a": b"theirs", "new": b"new"}
+            assert remote.asked("delete") == []
+
+    play(tmp_path, story)
+
+
+def test_a_replace_that_two_others_overtake_leaves_every_version_visible(tmp_path: Path, expected_logs: Any) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a.txt", b"old")
+
+        def overtake(moment: str, data: bytes) -> None:
+            def hook(name: str, subject: str) -> None:
+                if subject.endswith(".old"):
+                    setattr(remote, moment, lambda name, subject: None)
+                    remote.put("a.txt", data)
+
+            setattr(remote, moment, hook)
+
+        async with open_(remote) as mount:
+            overtake("before", b"second")
+            overtake("after", b"third")
+            await mount.write("a.txt", b"ours")
+            await mount.session.drain(10)
+            tree = await ending(mount)
+        assert sorted(filter(None, tree.values())) == [b"ours", b"second", b"third"]
+        assert tree["a.txt"] == b"third"
+        assert [path for path in tree if "(conflict from testhost" not in path] == ["a.txt"]
+
+    expected_logs.expect("a.txt was changed by two others at once")
+    play(tmp_path, story)
