@@ -160,6 +160,28 @@ def test_every_framing_of_the_stream_gives_the_checkpoints(server: RunningServer
     assert run(main()) == ["completed"]
 
 
+def test_a_workspace_hints_at_each_checkpoint_once_and_ends_with_the_stream(server: RunningServer, run: Run) -> None:
+    job = server.create_job()
+
+    async def main() -> list[str]:
+        async with studio_of(server) as studio:
+            await studio.update_status(job, "processing")
+            await studio.create_checkpoint(job, CHECKPOINT, STEP)
+            await studio.update_status(job, "completed")
+            workspace = studio.workspace(job)
+            return [hint.status for _ in range(2) async for hint in workspace.hints()]  # the stream is told all again
+
+    assert run(main()) == ["completed"]
+
+
+def test_a_workspace_without_a_stream_gives_no_hints(server: RunningServer, run: Run) -> None:
+    async def main() -> list[object]:
+        async with studio_of(server) as studio:
+            return [hint async for hint in studio.workspace("j" * 24).hints()]
+
+    assert run(main()) == []
+
+
 # --------------------------------------------------------------------------------------- effects of single switches
 
 

@@ -67,7 +67,7 @@ class DyingRemote:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._workspace, name)
-        if name in ("is_read_only", "download"):
+        if name in ("is_read_only", "download", "hints"):
             return found
 
         async def call(*arguments: object, **options: object) -> object:

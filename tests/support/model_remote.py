@@ -55,6 +55,8 @@ class ModelRemote:
         self.before: Callable[[str, str], None] = lambda call, subject: None
         self.after: Callable[[str, str], None] = lambda call, subject: None
         self.job_status = "completed"
+        self.hinted: asyncio.Queue[str | None] = asyncio.Queue()
+        """What the server hints at; None ends the stream."""
         self.chunk_bytes = 1 << 16
         self.gate = asyncio.Event()
         self.gate.set()
@@ -101,9 +103,14 @@ class ModelRemote:
         """Return the calls of these names, or every call that is no look at the status or list."""
         if names:
             return [call for call in self.calls if call[0] in names]
-        return [call for call in self.calls if call[0] not in ("status", "list_page")]
+        return [call for call in self.calls if call[0] not in ("status", "list_page", "hints")]
 
     # -- the protocol
+
+    async def hints(self) -> AsyncIterator[str]:
+        self.calls.append(("hints", ""))
+        while (hint := await self.hinted.get()) is not None:
+            yield hint
 
     async def status(self) -> str:
         async with self._call("status", ""):

@@ -266,6 +266,12 @@ class Line:
 
     # -- the protocol
 
+    async def hints(self) -> AsyncIterator[str]:
+        await self.travel()
+        for _ in range(self.loop.dice.randrange(3)):
+            await asyncio.sleep(self.loop.dice.random() * 5)
+            yield "something"
+
     async def status(self) -> str:
         return await self._ask("status", "", lambda: self.server.status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -388,6 +389,21 @@ def test_a_remote_wipe_of_most_files_stops_at_the_guard(tmp_path: Path, expected
 
     expected_logs.expect("stopped: 40 of 50")  # type: ignore[attr-defined]
     run(scenario())
+
+
+def test_a_hint_of_the_server_is_followed_by_a_listing_while_the_expert_may_write(tmp_path: Path) -> None:
+    remote = ModelRemote()
+    remote.job_status = "running"
+    times = replace(QUICK, active_s=3600.0, status_s=3600.0, status_max_s=3600.0)
+
+    async def story() -> None:
+        async with mounted(tmp_path, remote, options=Options(times=times)) as mount:
+            remote.put("made.txt", b"by the expert")
+            remote.hinted.put_nowait("a checkpoint")
+            await eventually(lambda: mount.names() == ["made.txt"])
+            remote.hinted.put_nowait(None)  # the end of the stream is no hint
+
+    run(story())
 
 
 def test_a_vanished_workspace_freezes_the_local_copy(tmp_path: Path) -> None:

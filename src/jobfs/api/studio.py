@@ -6,6 +6,7 @@ Starting and continuing are never repeated after an unclear outcome (contract J-
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from jobfs.api.sse import EventParser
 from jobfs.api.transport import Stream, Transport
 from jobfs.api.wire import Checkpoint, Instance, InstanceToRun, ItemPage, Job, Rows, parse_json
 from jobfs.model import Lifecycle
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "/api/studio/v1"
 DEFAULT_BASE = "https://api.perstack.ai"
@@ -284,6 +287,7 @@ class Workspace(Items):
         super().__init__(studio._transport, path, f"workspace of job {job_id}", Lifecycle.EXPERT_JOB)
         self._studio = studio
         self._is_known_empty = False
+        self._seen: set[str] = set()
         self.job_id = job_id
 
     @property
@@ -294,6 +298,20 @@ class Workspace(Items):
     async def status(self) -> str:
         """Return the job's status."""
         return (await self._studio.get_job(self.job_id)).status
+
+    async def hints(self) -> AsyncIterator[Checkpoint]:
+        """Yield the expert's checkpoints as they come, each once in the life of this object.
+
+        The stream is optional (contract C-5); where there is none, or it breaks, this ends.
+        """
+        try:
+            async with self._studio.stream_checkpoints(self.job_id) as stream:
+                async for checkpoint in stream:
+                    if checkpoint.id not in self._seen:
+                        self._seen.add(checkpoint.id)
+                        yield checkpoint
+        except errors.ApiError as error:
+            _log.debug("no checkpoint stream: %s", error)
 
     async def list_page(self, *, skip: int, take: int = PAGE_ROWS) -> ItemPage:
         """Return one page of the items, in no promised order.

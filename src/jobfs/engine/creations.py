@@ -117,7 +117,7 @@ class Creations:
                 if not await self._is_made_by(creation, item):
                     self._strangers[creation.path] = item.revision  # ours may still come, where this one goes
                 elif await self._adopt(creation, item, busy):
-                    self._forget(creation.path)
+                    self.end(creation.path)
                     continue
                 else:
                     doubtful.add(item.id)  # its directory is as new as itself
@@ -138,7 +138,7 @@ class Creations:
         known = self._known()
         for item in found:
             if item.id not in known and await self._is_made_by(creation, item) and await self._adopt(creation, item):
-                self._forget(path)
+                self.end(path)
                 return True
         return False
 

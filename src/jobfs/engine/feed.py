@@ -1,7 +1,8 @@
 """Learn what the server has: the job's status, and listings of all items, as often as it pays.
 
-The job's status decides how often: while the expert may write, every 2 s; afterwards rarely, and more rarely the longer
-nothing changes. Listing never takes more than a twentieth of the time. ``request`` asks for one at once.
+The job's status decides how often: while the expert may write, every 2 s, and at once when it makes a checkpoint;
+afterwards rarely, and more rarely the longer nothing changes. Listing never takes more than a twentieth of the time.
+``request`` asks for one at once.
 
 **Invariants.** A listing that does not fit together deletes nothing. What we changed while a listing was under way is
 not judged by it (``Trees.acknowledged_since``). A vanished workspace freezes the local copy: nothing is taken for
@@ -31,6 +32,8 @@ from jobfs.store.trees import Tree
 _log = logging.getLogger(__name__)
 
 _SHARE = 20
+_FIRST_SILENCE_S = 2.0
+_LAST_SILENCE_S = 120.0
 _MAX_CONFIRMED = 64
 
 
@@ -95,6 +98,7 @@ class Feed:
         self._status_pause_s = times.status_s
         self._cost_s = 0.0
         self.status = ""
+        self._may_write = asyncio.Event()
         self.problems: tuple[Problem, ...] = ()
         self.opaque: frozenset[NodeId] = frozenset()
         self.listed_at_s: float | None = None
@@ -151,6 +155,17 @@ class Feed:
             await self._rest()
             next_listing_s = self._now_s() + self._pause_s()
 
+    async def hear(self) -> None:
+        """Take the server's hints, as long as the expert may write, for requests to list, until cancelled."""
+        silence_s = _FIRST_SILENCE_S
+        while True:
+            await self._may_write.wait()
+            async for _ in self._remote.hints():
+                silence_s = _FIRST_SILENCE_S
+                self.request()
+            await asyncio.sleep(silence_s)  # where there is no stream, this is all that asking for it costs
+            silence_s = min(silence_s * 2, _LAST_SILENCE_S)
+
     async def _rest(self) -> None:
         """Keep listings below their share of the time, even when they are asked for again at once."""
         await asyncio.sleep(min(self._cost_s * (_SHARE - 1), self._times.ended_s))
@@ -161,7 +176,7 @@ class Feed:
     async def _status_changed(self) -> bool:
         """Look at the job; tell whether its status changed. Unchanged, the next look comes later."""
         before = self.status
-        self.status = await self._remote.status()
+        self._set_status(await self._remote.status())
         if self.status != before:
             self._status_pause_s = self._times.status_s
             self._listing_pause_s = self._times.ended_s
@@ -170,6 +185,13 @@ class Feed:
         self._status_pause_s = self._times.status_s if may_expert_write(self.status) else grown
         self._status_pause_s = min(self._status_pause_s, self._times.status_max_s)
         return False
+
+    def _set_status(self, status: str) -> None:
+        self.status = status
+        if may_expert_write(status):
+            self._may_write.set()
+        else:
+            self._may_write.clear()
 
     async def poll(self) -> None:
         """Take one listing and hand over what changed.
@@ -193,7 +215,7 @@ class Feed:
         began_s = self._now_s()
         epoch = self._trees.begin_listing()
         try:
-            self.status = await self._remote.status()
+            self._set_status(await self._remote.status())
             listing = await take_listing(self._remote)
         except NotFound as error:
             self.is_frozen = True

@@ -59,6 +59,12 @@ class Remote(Protocol):
     async def status(self) -> str:
         """Return the job's status (contract 5.3); a finished run is ``completed``."""
 
+    def hints(self) -> AsyncIterator[object]:
+        """Yield something whenever files may have changed; end where the server does not tell, or tells no more.
+
+        A hint and nothing more: it may come late, twice or never (contract C-5 to C-8). Raises nothing of ``ApiError``.
+        """
+
     async def list_page(self, *, skip: int, take: int) -> Page:
         """Return one page of the items."""
 

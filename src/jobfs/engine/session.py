@@ -196,6 +196,7 @@ class Session:
         self._loops = [
             asyncio.create_task(self._work(), name="session-work"),
             asyncio.create_task(self.feed.run(), name="session-feed"),
+            asyncio.create_task(self.feed.hear(), name="session-hints"),
         ]
 
     async def stop(self) -> None:
