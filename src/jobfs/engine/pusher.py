@@ -421,7 +421,9 @@ class Pusher:
 
     def _check_deletion(self, change: DeleteRemote) -> None:
         """Raise ``Gone`` where a listing showed, since this was planned, what must not be deleted unseen."""
-        if any(map(self._is_rewritten, change.nodes)):
+        remote = self._trees.remote
+        gained = (child for node in change.nodes for child in remote.children(node).values())
+        if any(map(self._is_rewritten, change.nodes)) or not set(change.nodes).issuperset(gained):
             raise Gone
 
     def _is_rewritten(self, node: NodeId) -> bool:
