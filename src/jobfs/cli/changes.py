@@ -18,9 +18,9 @@ from pathlib import Path
 from jobfs.cli.places import Place, check_new
 from jobfs.cli.snapshot import Found, Snapshot, check_changeable, take_snapshot
 from jobfs.cli.states import open_journal
-from jobfs.engine.lookup import find_created
+from jobfs.engine.lookup import delete, find_created, move
 from jobfs.engine.remote import Remote
-from jobfs.engine.replace import Overtaken, Replacement, Replacer, delete, hidden_paths, move
+from jobfs.engine.replace import Overtaken, Replacement, Replacer, hidden_paths
 from jobfs.engine.session import random_token
 from jobfs.engine.trees import Trees
 from jobfs.errors import JobfsError, NotFound, OutcomeUnknown, PathExists, Refused, ServerFailure

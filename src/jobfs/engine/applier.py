@@ -83,7 +83,8 @@ class Applier:
                 # It was here before and was deleted: whoever still has that one open keeps it.
                 number = numbers[entry.id] = self._state.allocate()
                 self._trees.rebind(entry.id, number)
-            entry = replace(entry, id=number, parent=parent)
+            if (number, parent) != (entry.id, entry.parent):
+                entry = replace(entry, id=number, parent=parent)  # else base shares the listing's own record
             node = remote_node(entry, self._workspace.clock.wall_ns())
             self._state.put_local(node)
             self._state.put_base(entry)

@@ -50,6 +50,11 @@ class Attention:
         self._schedule.touch(node, self._clock.monotonic_s())
         self._wake()
 
+    def touch_deleted(self, node: NodeId) -> None:
+        """Note a deletion by the user: it rests together with those before it."""
+        self._schedule.touch_deleted(node, self._clock.monotonic_s())
+        self._wake()
+
     def look_again(self, nodes: Iterable[NodeId]) -> None:
         """Make nodes due at once."""
         now_s = self._clock.monotonic_s()

@@ -17,11 +17,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 
-from jobfs.engine.lookup import digest_of, get_if_there
+from jobfs.engine.lookup import delete, digest_of, get_if_there
 from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees, entry_of
 from jobfs.errors import NotFound
-from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision, path_of
 from jobfs.planner.naming import is_hidden_name
 from jobfs.store.state import Creation
 
@@ -169,6 +169,10 @@ class Creations:
         parent = self._directory(above)
         state = self._trees.state
         occupant = state.base.child(parent, name) if parent is not None else None
+        if parent is None and path_of(state.local, creation.node) != creation.path:
+            await delete(self._remote, item.id)  # its directory was moved without it (contract I-18): nobody sees it
+            self._trees.bury(item.id)
+            return True
         if parent is None or occupant not in (None, creation.node):
             return False
         if occupant is not None and await self._is_visible(state.base.get(occupant)):

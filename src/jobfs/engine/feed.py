@@ -35,6 +35,7 @@ _SHARE = 20
 _FIRST_SILENCE_S = 2.0
 _LAST_SILENCE_S = 120.0
 _MAX_CONFIRMED = 64
+_PART_ROWS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ class Feed:
         self.listed_at_s: float | None = None
         self.listings = 0
         self.is_frozen = False
+        self._last: tuple[tuple[int, int], int] | None = None
+        """The last listing that fitted what we knew without any doubt, and the state of the trees after it."""
 
     def request(self) -> None:
         """Ask for a listing as soon as possible."""
@@ -233,12 +236,16 @@ class Feed:
 
     async def _take_in(self, listing: Listing, epoch: int) -> bool:
         await self._rules.see_items(listing.items)
-        items = [item for item in listing.items if not self._is_ignored(item)]
+        items, fingerprint = await self._shown(listing.items)
         spared = await self._doubtful(listing)
         doubtful = await self._watcher.listing_seen(listing.items, epoch)
-        items = [item for item in items if item.id not in doubtful]
+        if doubtful:
+            items = [item for item in items if item.id not in doubtful]
+        elif listing.is_stable and self._is_known(fingerprint):
+            self._trees.end_listing(epoch)
+            return False
         self._trees.absorb_moves(items)
-        view = build_view(items)
+        view = build_view(items) if len(items) < _PART_ROWS else await asyncio.to_thread(build_view, items)
         held = spared | set(self._watcher.busy) | self._trees.acknowledged_since(epoch)
         found = identify(
             view,
@@ -254,10 +261,28 @@ class Feed:
         self._trees.end_listing(epoch)
         self.problems = view.problems
         self.opaque = found.opaque
+        is_plain = listing.is_stable and not (held or doubtful or view.hidden)
+        self._last = (fingerprint, self._trees.changes) if is_plain else None
         self._watcher.remote_changed(changed)
         self._watcher.look_again(self._unequal(held))
         self._watcher.hidden_seen(view.hidden, epoch)
         return bool(changed)
+
+    async def _shown(self, rows: Sequence[Item]) -> tuple[list[Item], tuple[int, int]]:
+        """Return the items that are not ignored, and a fingerprint of them; others run between parts of the work."""
+        items: list[Item] = []
+        total = 0
+        for at in range(0, len(rows), _PART_ROWS):
+            part = [item for item in rows[at : at + _PART_ROWS] if not self._is_ignored(item)]
+            total += sum(map(hash, part))
+            items += part
+            if len(rows) > _PART_ROWS:
+                await asyncio.sleep(0)
+        return items, (len(items), total)
+
+    def _is_known(self, fingerprint: tuple[int, int]) -> bool:
+        """Tell whether a listing is the last one again, and nothing happened to the remote tree since."""
+        return self._last == (fingerprint, self._trees.changes) and not self._watcher.busy
 
     def _unequal(self, held: Collection[NodeId]) -> set[NodeId]:
         """Return the held nodes, which the next listing has to judge."""

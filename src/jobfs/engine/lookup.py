@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from jobfs.engine.remote import Remote
-from jobfs.errors import NotFound
+from jobfs.errors import NotFound, OutcomeUnknown, ServerFailure
 from jobfs.model import Content, Item, ItemId, Kind
 
 COMPARE_BYTES = 1 << 20
@@ -52,3 +53,34 @@ async def get_if_there(remote: Remote, item: ItemId) -> Item | None:
         return await remote.get(item)
     except NotFound:
         return None
+
+
+async def move(remote: Remote, item: ItemId, path: str, *, on_doubt: Callable[[], None] = lambda: None) -> Item:
+    """Move an item; where the answer is lost, look before trying again (protocol U).
+
+    :param on_doubt: called where the request is sent anew, so that the first one may be done as well, later.
+    :raises NotFound: the item is gone. :raises PathExists: the target is taken by another item.
+    """
+    try:
+        return await remote.update(item, path=path)
+    except (OutcomeUnknown, ServerFailure):
+        found = await remote.get(item)
+        if found.path == path:
+            return found
+        on_doubt()
+        return await remote.update(item, path=path)
+
+
+async def delete(remote: Remote, item: ItemId, *, on_doubt: Callable[[], None] = lambda: None) -> None:
+    """Delete an item; gone is done (contract I-25).
+
+    :param on_doubt: called before the request is sent anew; may raise to prevent that.
+    """
+    try:
+        await remote.delete(item)
+    except NotFound:
+        return
+    except (OutcomeUnknown, ServerFailure):
+        if await get_if_there(remote, item) is not None:
+            on_doubt()
+            await remote.delete(item)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from jobfs.engine.creations import Creations
-from jobfs.engine.lookup import digest_of, find_created, get_if_there
+from jobfs.engine.lookup import delete, digest_of, find_created, get_if_there, move
 from jobfs.engine.losers import keep_loser
 from jobfs.engine.remote import Remote
-from jobfs.engine.replace import Overtaken, Replacement, Replacer, delete, move
+from jobfs.engine.replace import Overtaken, Replacement, Replacer
 from jobfs.engine.trees import Trees, entry_of
 from jobfs.errors import (
     ApiError,

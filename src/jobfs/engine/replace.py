@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobfs.engine.creations import LATE_S
-from jobfs.engine.lookup import find_created, get_if_there
+from jobfs.engine.lookup import delete, find_created, get_if_there, move
 from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees
 from jobfs.errors import ApiError, NotFound, OutcomeUnknown, ParentMissing, PathExists, Refused, ServerFailure
@@ -109,12 +109,14 @@ class Replacer:
         except BaseException:
             self._leave(aside, may_come_late=True)
             raise
-        with self._trees.state.transaction():
-            self._trees.state.drop_aside(aside.token)
+        if aside.token not in self._leftover:  # else an earlier try of the same move may still be done
+            with self._trees.state.transaction():
+                self._trees.state.drop_aside(aside.token)
 
     def _leave(self, aside: Aside, *, may_come_late: bool) -> None:
         """Leave what a replace made to ``mend``."""
-        until_s = asyncio.get_running_loop().time() + LATE_S if may_come_late else 0.0
+        _, before_s = self._leftover.get(aside.token, (0, 0.0))
+        until_s = asyncio.get_running_loop().time() + LATE_S if may_come_late else before_s or 0.0
         self._leftover[aside.token] = (self._trees.epoch, until_s)
 
     async def _steps(self, wanted: Replacement, aside: Aside, new_path: str, old_path: str) -> Item:
@@ -314,37 +316,6 @@ class Replacer:
         for depth in range(1, len(parts) + 1):
             with suppress(PathExists):
                 await self._remote.create_directory("/".join(parts[:depth]), Permission.READ_WRITE)
-
-
-async def move(remote: Remote, item: ItemId, path: str, *, on_doubt: Callable[[], None] = lambda: None) -> Item:
-    """Move an item; where the answer is lost, look before trying again (protocol U).
-
-    :param on_doubt: called where the request is sent anew, so that the first one may be done as well, later.
-    :raises NotFound: the item is gone. :raises PathExists: the target is taken by another item.
-    """
-    try:
-        return await remote.update(item, path=path)
-    except (OutcomeUnknown, ServerFailure):
-        found = await remote.get(item)
-        if found.path == path:
-            return found
-        on_doubt()
-        return await remote.update(item, path=path)
-
-
-async def delete(remote: Remote, item: ItemId, *, on_doubt: Callable[[], None] = lambda: None) -> None:
-    """Delete an item; gone is done (contract I-25).
-
-    :param on_doubt: called before the request is sent anew; may raise to prevent that.
-    """
-    try:
-        await remote.delete(item)
-    except NotFound:
-        return
-    except (OutcomeUnknown, ServerFailure):
-        if await get_if_there(remote, item) is not None:
-            on_doubt()
-            await remote.delete(item)
 
 
 def hidden_paths(path: str, token: str) -> tuple[str, str]:

@@ -137,4 +137,5 @@ class Rules:
         if ignored:
             state.drop_base(record.id)
             self._trees.remote.drop(record.id)
+            self._trees.changes += 1
         self.workspace.touch(record.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,10 +32,12 @@ class Schedule:
 
     def __init__(self, is_open: Callable[[NodeId], bool]) -> None:
         self._waiting: dict[NodeId, _Waiting] = {}
+        self._deleted: set[NodeId] = set()
+        self._deletions = _Waiting(0.0, 0.0)
         self._is_open = is_open
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._deleted)
 
     def touch(self, node: NodeId, now_s: float) -> None:
         """Note a change: the node's rest starts anew."""
@@ -43,6 +46,14 @@ class Schedule:
             self._waiting[node] = _Waiting(now_s, now_s)
         else:
             waiting.last_s = now_s
+
+    def touch_deleted(self, node: NodeId, now_s: float) -> None:
+        """Note a deletion: all deletions that wait rest together, so that a tree that goes name by name goes as one."""
+        if not self._deleted:
+            self._deletions.first_s = now_s
+        self._deletions.last_s = now_s
+        self._deleted.add(node)
+        self._waiting.pop(node, None)
 
     def look_again(self, node: NodeId, now_s: float) -> None:
         """Make a node due at once."""
@@ -56,13 +67,22 @@ class Schedule:
         rest = QUIET_OPEN_S if self._is_open(node) else QUIET_S
         return min(waiting.last_s + rest, waiting.first_s + LATEST_S)
 
+    def _deletions_due_s(self) -> float:
+        return min(self._deletions.last_s + QUIET_S, self._deletions.first_s + LATEST_S)
+
     def take(self, now_s: float) -> set[NodeId]:
         """Remove and return the nodes whose moment has come."""
         due = {node for node, waiting in self._waiting.items() if self._due_s(node, waiting) <= now_s + 1e-6}
         for node in due:
             del self._waiting[node]
+        if self._deleted and self._deletions_due_s() <= now_s + 1e-6:
+            due |= self._deleted
+            self._deleted = set()
         return due
 
     def next_s(self) -> float | None:
         """Return the moment of the next node, or None where none waits."""
-        return min((self._due_s(node, waiting) for node, waiting in self._waiting.items()), default=None)
+        soonest = min((self._due_s(node, waiting) for node, waiting in self._waiting.items()), default=None)
+        if not self._deleted:
+            return soonest
+        return min(self._deletions_due_s(), soonest if soonest is not None else math.inf)

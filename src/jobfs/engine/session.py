@@ -35,7 +35,7 @@ from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
 from jobfs.model import Item, ItemId, Kind, NodeId, Problem, path_of
-from jobfs.planner.guards import check_deletions
+from jobfs.planner.guards import FEW, check_deletions
 from jobfs.planner.plan import (
     BaseChange,
     Conflict,
@@ -52,6 +52,9 @@ from jobfs.planner.reconcile import reconcile
 from jobfs.store.state import Refusal
 
 _log = logging.getLogger(__name__)
+
+PART_NODES = 500
+"""So many nodes are planned at once: some 50 ms."""
 
 _NO_LIMIT = 1 << 60
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
@@ -288,7 +291,11 @@ class Session:
         """Note a change by the user: the node is pushed once it has been quiet for a moment."""
         if node in self.refusals:
             self._drop_refusal(node)
-        if self.options.pushes:
+        if not self.options.pushes:
+            return
+        if self.state.local.get(node) is None:
+            self.attention.touch_deleted(node)
+        else:
             self.attention.touch(node)
 
     def _drop_refusal(self, node: NodeId) -> None:
@@ -369,9 +376,9 @@ class Session:
     async def _work(self) -> None:
         while True:
             self._wake.clear()
-            due = self._take_due()
+            due = self.attention.take_due()
             if due:
-                await self._round(due)
+                await self._rounds(due)
                 continue
             if not self._has_work():
                 self._idle.set()
@@ -379,17 +386,34 @@ class Session:
                 async with asyncio.timeout(self.attention.rest_s()):
                     await self._wake.wait()
 
-    def _take_due(self) -> set[NodeId]:
-        due = set()
-        for node in self.attention.take_due():
+    async def _rounds(self, due: set[NodeId]) -> None:
+        """Plan nodes, many of them in parts: whoever asks for names meanwhile is answered between two parts.
+
+        Where much is to be deleted the plan is made as a whole, since the guard has to see all of it.
+        """
+        known, here, there = self.state.base, self.state.synced, self.trees.remote
+        if len(due) > PART_NODES:
+            gone = sum(known.get(node) is not None and None in (here.get(node), there.get(node)) for node in due)
+            if gone <= FEW:
+                nodes = sorted(due)
+                for at in range(0, len(nodes), PART_NODES):
+                    await self._round(self._free(nodes[at : at + PART_NODES]))
+                    await asyncio.sleep(0)
+                return
+        await self._round(self._free(due))
+
+    def _free(self, due: Iterable[NodeId]) -> set[NodeId]:
+        """Return those of the nodes that can be planned now; the others are planned when what blocks them ends."""
+        free = set()
+        for node in due:
             if node in self.refusals:
                 continue
             blocker = self.traffic.blocker(node, self.refusals)
             if blocker is None:
-                due.add(node)
+                free.add(node)
             else:
                 self.traffic.block(node, blocker)
-        return due
+        return free
 
     async def _round(self, due: set[NodeId]) -> None:
         try:

@@ -26,6 +26,8 @@ class Trees:
         for entry in state.base.entries():
             self.remote.put(entry)
         self.epoch = 0
+        self.changes = 0
+        """Counts what changed the remote tree besides the listings."""
         self.carried: set[NodeId] = set()
         self.on_removed: Callable[[NodeId], None] = lambda node: None
         self.on_rebind: Callable[[NodeId, NodeId], None] = lambda old, new: None
@@ -71,6 +73,7 @@ class Trees:
         Where a listing has meanwhile shown that its directory is gone, it is in another one that has that path now; the
         next listing tells in which.
         """
+        self.changes += 1
         if entry.parent != ROOT and self.remote.get(entry.parent) is None:
             self.remote.drop(entry.id)
             return
@@ -81,6 +84,7 @@ class Trees:
 
     def forget(self, node: NodeId) -> None:
         """Record that the server no longer has a node, and remember its item while a listing may still show it."""
+        self.changes += 1
         gone = self.state.base.get(node) or self.remote.get(node)
         with self.state.transaction():
             self.state.drop_base(node)
@@ -112,6 +116,7 @@ class Trees:
                     below = self.state.base.get(child)
                     if below is not None:
                         self.state.put_base(replace(below, parent=new))
+        self.changes += 1
         rekey(self.remote, old, new)
         self.on_rebind(old, new)
         if old in self._acknowledged:
@@ -126,6 +131,7 @@ class Trees:
         """
         entry = self.remote.get(node)
         if entry is not None and entry.item == item.id and entry.kind is Kind.FILE:
+            self.changes += 1
             self.remote.put(replace(entry, content=Content(item.size, None, item.revision)))
 
     def absorb_moves(self, items: Iterable[Item]) -> None:
@@ -150,6 +156,7 @@ class Trees:
 
     def reset_remote(self) -> None:
         """Take base for what the server has, until the next listing: after a transaction that failed half-way."""
+        self.changes += 1
         self.remote = Tree()
         for entry in self.state.base.entries():
             self.remote.put(entry)

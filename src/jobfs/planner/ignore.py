@@ -51,6 +51,7 @@ BUILT_IN = (
     "lu[0-9]*.tmp",
     # Office
     "~$*",
+    "~WRD[0-9]*.tmp",
     "~WRL[0-9]*.tmp",
     # Operating systems and network file systems
     ".DS_Store",

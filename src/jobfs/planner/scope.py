@@ -41,8 +41,8 @@ def _is_acknowledged(base: Entry, remote: Entry) -> bool:
 def unsettled(base: TreeView, local: TreeView, remote: TreeView, touched: Iterable[NodeId]) -> set[NodeId]:
     """Return the touched nodes on which the trees disagree, with every other such node that decides about them.
 
-    These are their directories, whatever has or wants one of their places, and, for a directory that one side lacks,
-    what is in it.
+    These are their directories, whatever has or wants one of their places, and, for a directory that one side
+    lacks, what is in it.
     """
     found: set[NodeId] = set()
     seen: set[NodeId] = {ROOT}
@@ -62,7 +62,8 @@ def unsettled(base: TreeView, local: TreeView, remote: TreeView, touched: Iterab
             for tree in (base, local, remote):
                 if (occupant := tree.child(parent, name)) is not None and occupant != node:
                     queue.append(occupant)
-        is_lacking = entries[1] is None or entries[2] is None
+        is_new_there = entries[0] is None and entries[1] is None  # what is in it is new as well, and touched itself
+        is_lacking = (entries[1] is None or entries[2] is None) and not is_new_there
         if is_lacking and any(entry.kind is Kind.DIRECTORY for entry in places.values()):
             for tree in (base, local, remote):
                 queue.extend(tree.children(node).values())

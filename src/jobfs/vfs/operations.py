@@ -222,6 +222,8 @@ class Vfs:
 
         :raises OSError: ESTALE; the handle is closed then, as by any other exception that leaves this.
         """
+        if not self.is_cold(handle):
+            return  # its bytes came meanwhile
         record = self.namespace.record(handle.inode.node)
         try:
             async with asyncio.timeout(_CONFIRM_S):
