@@ -20,7 +20,7 @@ INLINE_HASH_BYTES = 256 << 10
 
 
 class Mirror:
-    """The local tree as a side of the synchronisation. Satisfies ``session.LocalSide``."""
+    """The local tree as a side of the synchronisation. Satisfies ``side.LocalSide``."""
 
     is_instant = True
 

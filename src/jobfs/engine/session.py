@@ -19,7 +19,7 @@ import string
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from jobfs.engine.attention import FIRST_PAUSE_S, LAST_PAUSE_S, Attention
 from jobfs.engine.cache import Cache
@@ -27,9 +27,10 @@ from jobfs.engine.feed import Feed, FeedTimes
 from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
-from jobfs.engine.pusher import LocalBytes, Outcome, Pusher
+from jobfs.engine.pusher import Outcome, Pusher
 from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
+from jobfs.engine.side import LocalSide, Recorder
 from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, nodes_of
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
@@ -37,7 +38,6 @@ from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, St
 from jobfs.model import Item, ItemId, Kind, NodeId, Problem, path_of
 from jobfs.planner.guards import FEW, check_deletions
 from jobfs.planner.plan import (
-    BaseChange,
     Conflict,
     ConflictPolicy,
     DeleteRemote,
@@ -58,30 +58,6 @@ PART_NODES = 500
 
 _NO_LIMIT = 1 << 60
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
-
-
-class LocalSide(LocalBytes, Protocol):
-    """What a session needs of the side that the user sees: a mount's tree, or a real folder."""
-
-    @property
-    def is_instant(self) -> bool:
-        """Whether ``apply`` suspends nowhere."""
-
-    async def apply(self, changes: Iterable[LocalChange]) -> set[NodeId]:
-        """Show what the planner wants shown; return the nodes to look at again."""
-
-    async def prepare(self, nodes: Iterable[NodeId]) -> None:
-        """Make hashes of changed files known before a plan, except of those that are open for writing."""
-
-    async def settle_hash(self, node: NodeId) -> None:
-        """Make the hash of a file's present bytes known, also while it is open for writing."""
-
-
-class Recorder(Protocol):
-    """Records the base half of a plan."""
-
-    def apply_base(self, changes: Iterable[BaseChange]) -> None:
-        """Record what needs no work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from jobfs.planner.plan import LocalChange
 
 
 class FolderSide:
-    """Satisfies ``session.LocalSide`` and ``attempt.Observer``.
+    """Satisfies ``side.LocalSide`` and ``attempt.Observer``.
 
     :param restores_here: what was deleted here comes back from the server instead of being deleted there.
     :param restores_there: the other way round.
