@@ -6,14 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from awaiting import Requests
 
 from jobfs.server.running import RunningServer
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with RunningServer(runner=True) as running:
+    running = RunningServer(runner=True)
+    running.requests = Requests()
+    with running:
         yield running
+
+
+@pytest.fixture
+def requests(server: RunningServer) -> Requests:
+    """What the server is asked, and a way to wait for it."""
+    assert isinstance(server.requests, Requests)
+    return server.requests
 
 
 @pytest.fixture

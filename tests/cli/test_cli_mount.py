@@ -7,12 +7,14 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from awaiting import Requests, wait_for_end
 from commands import COMMAND, DEADLINE_S, in_process
 
 from jobfs.fuse.mounting import detach, mount_at
@@ -42,25 +44,29 @@ def _point(path: Path) -> Iterator[Path]:
         detach(path, lazy=True)
 
 
-def until(what: Callable[[], bool]) -> None:
-    """Wait for something that another process does and tells nobody."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def status_of(point: Path) -> dict[str, Any]:
     told: list[dict[str, Any]] = json.loads(in_process("status", "--json").ok())
     (found,) = [one for one in told if one["directory"] == str(point)]
     return found
 
 
-def process_is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_for_end(pid)
+
+
+class AlarmedFaults(Faults):
+    """Faults that tell when one of them strikes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.has_struck = threading.Event()
+
+    def strike(self, method: str, path: str) -> tuple[Fault, ...]:
+        struck = super().strike(method, path)
+        if struck:
+            self.has_struck.set()
+        return struck
 
 
 # -- the ordinary day
@@ -183,19 +189,23 @@ def test_a_mount_shows_what_a_job_made_when_the_wait_for_the_job_returns(studio:
     assert in_process("jobs", "wait", job).code == 0
     in_process("mount", job, point).ok()
     (point / "words.txt").write_text("one two three")
-    until(lambda: status_of(point)["pending"] == 0)
+    in_process("push", point).ok()
     in_process("jobs", "continue", job, "--query", "Again", "--wait").ok()
     assert b"words.txt" in (point / "word-count.md").read_bytes()
 
 
 def test_a_mount_shows_by_itself_what_a_job_writes_within_three_seconds(
-    studio: RunningServer, job: str, point: Path
+    studio: RunningServer, requests: Requests, job: str, point: Path
 ) -> None:
+    def is_shown() -> bool:
+        in_process("push", point).ok()  # returns when the mount has dealt with what it was answered
+        return (point / "report.md").exists()
+
     studio.set_status(job, "processing")
     in_process("mount", job, point).ok()
     studio.expert_writes(job, "report.md", b"written")
     written = time.monotonic()
-    until((point / "report.md").exists)
+    requests.wait_until(is_shown)
     assert time.monotonic() - written < 3.0
     assert (point / "report.md").read_bytes() == b"written"
 
@@ -227,7 +237,7 @@ def test_a_signal_to_the_background_process_drains_as_well(studio: RunningServer
     pid = status_of(point)["pid"]
     (point / "a.txt").write_text("last words")
     os.kill(pid, signal.SIGTERM)
-    until(lambda: process_is_gone(pid))
+    wait_for_end(pid)
     assert (mount_at(point), studio.contents(job)) == (None, {"a.txt": b"last words"})
 
 
@@ -244,7 +254,7 @@ def test_a_second_ctrl_c_stops_at_once_names_what_is_left_and_keeps_it(
             (point / "a.txt").write_text("kept")
             running.send_signal(signal.SIGINT)
             assert running.stderr is not None
-            until(lambda: b"sending 1 changes" in running.stderr.readline())
+            assert any(b"sending 1 changes" in line for line in running.stderr)
             running.send_signal(signal.SIGINT)
             _, err = running.communicate(timeout=DEADLINE_S)
         finally:
@@ -277,7 +287,7 @@ def test_an_unmount_from_outside_drains(studio: RunningServer, job: str, point: 
     pid = status_of(point)["pid"]
     (point / "a.txt").write_text("last words")
     subprocess.run(["umount", point], check=True)
-    until(lambda: process_is_gone(pid))
+    wait_for_end(pid)
     assert studio.contents(job) == {"a.txt": b"last words"}
 
 
@@ -300,8 +310,8 @@ def test_a_killed_process_loses_nothing_that_was_closed(studio: RunningServer, j
     studio.faults = blocked_writes()
     try:
         (point / "a.txt").write_text("closed")
-        os.kill(status_of(point)["pid"], signal.SIGKILL)
-        until(lambda: status_of(point)["isRunning"] is False)
+        kill(status_of(point)["pid"])
+        assert status_of(point)["isRunning"] is False
     finally:
         studio.faults = Faults()
     assert in_process("umount", point).ok() == f"{point} is unmounted\n"
@@ -311,8 +321,8 @@ def test_a_killed_process_loses_nothing_that_was_closed(studio: RunningServer, j
 
 def test_a_dead_mount_is_replaced_by_a_new_one(studio: RunningServer, job: str, point: Path) -> None:
     in_process("mount", job, point).ok()
-    os.kill(status_of(point)["pid"], signal.SIGKILL)
-    until(lambda: status_of(point)["isRunning"] is False)
+    kill(status_of(point)["pid"])
+    assert status_of(point)["isRunning"] is False
     in_process("mount", job, point).ok()
     assert list(point.iterdir()) == []
 
@@ -431,12 +441,12 @@ def test_the_key_is_in_no_argument_environment_log_or_state_file(
 
 
 def test_a_start_that_is_interrupted_leaves_nothing(studio: RunningServer, job: str, point: Path) -> None:
-    studio.faults = Faults((Fault("latency", path="/items", delay_s=60),))
+    studio.faults = alarmed = AlarmedFaults((Fault("latency", path="/items", delay_s=60),))
     try:
         with subprocess.Popen(
             [*COMMAND, "mount", job, str(point)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as starting:
-            until(lambda: studio.faults.struck() > 0)
+            assert alarmed.has_struck.wait(DEADLINE_S)
             starting.send_signal(signal.SIGINT)
             _, err = starting.communicate(timeout=DEADLINE_S)
     finally:

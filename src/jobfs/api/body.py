@@ -116,9 +116,14 @@ class Multipart:
         self._tail = f"--{boundary}--\r\n".encode()
         self.length = sum(len(head) + length + 2 for head, _, length in self._parts) + len(self._tail)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it goes out at once."""
+        return self.length <= _INLINE_BYTES
+
     def whole(self) -> bytes | None:
         """Return all bytes of a small form, else None."""
-        return b"".join(self._render()) if self.length <= _INLINE_BYTES else None
+        return b"".join(self._render()) if self.is_small else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes."""

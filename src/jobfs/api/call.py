@@ -47,7 +47,7 @@ class Call:
     :param headers: further ones; dropped when a redirect leaves the origin.
     :param can_repeat: whether repeating it changes nothing; None means so for GET and DELETE only.
     :param has_slash_twin: whether another spelling of the final slash may be tried (contract T-1).
-    :param is_transfer: whether it carries content, up or down.
+    :param is_transfer: whether it carries content, up or down, other than a small file that goes out at once.
     :param is_sensitive: it or its answer holds secrets: the body of an answer is never kept in an exception.
     :param secret: a value it carries, which is cut out of the reason that a refusal gives.
     :param is_endless: an event stream: holds no slot.

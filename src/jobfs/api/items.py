@@ -246,7 +246,7 @@ class Items:
         async def create(spelt: str) -> Item:
             fields = [("type", type_), ("path", spelt), ("permission", permission.value)]
             body = Multipart(fields, [file] if file else [])
-            call = self._call("POST", self._path, repr(path), body=body, is_transfer=file is not None)
+            call = self._call("POST", self._path, repr(path), body=body, is_transfer=not body.is_small)
             return self._one(await self._transport.json(call), repr(path))
 
         return await self._in_either_spelling(path, create)

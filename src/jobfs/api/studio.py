@@ -240,7 +240,7 @@ class Studio:
             yield CheckpointStream(stream)
 
     async def _post_job(self, path: str, subject: str, body: Multipart) -> Job:
-        call = Call(method="POST", path=path, subject=subject, body=body, is_transfer=body.whole() is None)
+        call = Call(method="POST", path=path, subject=subject, body=body, is_transfer=not body.is_small)
         return _job(await self._transport.json(call), subject)
 
 

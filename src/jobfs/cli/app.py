@@ -25,6 +25,8 @@ from jobfs.cli import (
     mkdir,
     mount,
     mv,
+    outputs,
+    pull,
     push,
     put,
     refresh,
@@ -107,7 +109,7 @@ def general(
     context.obj = Chosen(url, api_key_file, profile, debug)
 
 
-for _module in (mount, umount, status, refresh, push, conflicts, resolve, sync):
+for _module in (mount, umount, status, refresh, push, pull, outputs, conflicts, resolve, sync):
     _module.register(app)
 app.add_typer(jobs.app, name="jobs")
 for _module in (ls, tree, cat, get, put, rm, mv, mkdir, chmod, find, serve, demo, fsck, daemon):

@@ -15,6 +15,7 @@ from jobfs.api.runs import RunFiles, Runs, base_of
 from jobfs.api.studio import Studio
 from jobfs.api.transport import RequestHook, Transport
 from jobfs.cli import settings
+from jobfs.cli.meter import Meter, MeteredTransport
 from jobfs.cli.places import RUN_PREFIX, Place
 from jobfs.cli.settings import Chosen, Settings
 from jobfs.cli.terminal import tell
@@ -56,15 +57,37 @@ async def open_studio(found: Settings) -> AsyncIterator[Studio]:
         yield Studio(transport)
 
 
+def runs_base(found: Settings) -> str:
+    """Return the address of the API of runs."""
+    return DEFAULT_RUNS_BASE if found.is_default_url else base_of(found.url)
+
+
 @asynccontextmanager
-async def open_remote(found: Settings, job: str, on_request: RequestHook | None = None) -> AsyncIterator[Remote]:
-    """Open the workspace of a job, or the files of a run where its id is written ``run:RUN``."""
-    if job.startswith(RUN_PREFIX):
-        base = DEFAULT_RUNS_BASE if found.is_default_url else base_of(found.url)
-        async with Transport(base, found.api_key, on_request=on_request) as transport:
-            yield RunFiles(Runs(transport), job.removeprefix(RUN_PREFIX))
+async def open_runs(found: Settings) -> AsyncIterator[Runs]:
+    """Open the API of runs."""
+    async with Transport(runs_base(found), found.api_key) as transport:
+        yield Runs(transport)
+
+
+@asynccontextmanager
+async def open_remote(
+    found: Settings, job: str, on_request: RequestHook | None = None, *, meter: Meter | None = None
+) -> AsyncIterator[Remote]:
+    """Open the workspace of a job, or the files of a run where its id is written ``run:RUN``.
+
+    :param meter: counts large contents while they pass.
+    """
+    is_run = job.startswith(RUN_PREFIX)
+    base = runs_base(found) if is_run else found.url
+    keys = (found.api_key, None if is_run else found.system_key)
+    if meter is None:
+        opened = Transport(base, *keys, on_request=on_request)
     else:
-        async with Transport(found.url, found.api_key, found.system_key, on_request=on_request) as transport:
+        opened = MeteredTransport(base, *keys, meter=meter, on_request=on_request)
+    async with opened as transport:
+        if is_run:
+            yield RunFiles(Runs(transport), job.removeprefix(RUN_PREFIX))
+        else:
             yield Studio(transport).workspace(job)
 
 

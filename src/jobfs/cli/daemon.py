@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,12 +19,15 @@ import typer
 
 from jobfs.cli.failures import of_bug, of_local_file
 from jobfs.cli.instance import Instance, read_instance
+from jobfs.cli.meter import Meter
 from jobfs.cli.order import Order
+from jobfs.cli.outcome import Outcome
 from jobfs.cli.serving import serve
 from jobfs.cli.settings import SECRET_VARIABLES
 from jobfs.cli.terminal import progress, shown, tell
 from jobfs.errors import Interrupted, JobfsError
 from jobfs.folder.report import SyncEvent
+from jobfs.folder.sync import FolderSync
 
 COMMAND = "daemon"
 CRASH_NAME = "crash.txt"
@@ -131,6 +135,13 @@ class _Pipe:
 
     def draining(self, left: int) -> None:
         """Say nothing: who asked for the end is told through the control socket."""
+
+    def working(self, sync: FolderSync, meter: Meter) -> AbstractAsyncContextManager[None]:
+        """Show nothing: the command has a display of its own."""
+        return nullcontext()
+
+    def ended(self, outcome: Outcome) -> None:
+        """Say nothing: the log has every event of it."""
 
     def _send(self, value: dict[str, object]) -> None:
         if self._file is not None:

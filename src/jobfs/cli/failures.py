@@ -25,8 +25,8 @@ EXIT_CODES = {
     10: "a wait ended before its event",
     11: "ended, but something could not be sent: it is kept, and named",
     12: "a dry run has found something to do",
-    20: "the job failed",
-    21: "the job was canceled",
+    20: "the job or run failed",
+    21: "the job or run was canceled",
     22: "the job expired",
     23: "the job waits for an answer",
     24: "the job has used up its steps",
@@ -46,6 +46,9 @@ STATUS_CODES = {
     "exceededMaxSteps": 24,
 }
 """Exit codes of ``jobfs jobs wait`` by the status that ended the wait."""
+
+RUN_CODES = {"completed": 0, "failed": 20, "rejected": 20, "cancelled": 21}
+"""Exit codes of ``jobfs outputs`` by the final status of the run (contract E-10)."""
 
 
 def show(error: JobfsError, *, is_debug: bool) -> None:

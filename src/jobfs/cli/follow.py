@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
-_GROWTH = 1.5
+PAUSE_GROWTH = 1.5
 _LAST_STEPS_S = 5.0
 _DELEGATED = "requestDelegateResult"
 
@@ -80,7 +80,7 @@ async def _poll(
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await wake.wait()
-        pause_s = min(pause_s * _GROWTH, LAST_PAUSE_S)
+        pause_s = min(pause_s * PAUSE_GROWTH, LAST_PAUSE_S)
 
 
 async def _listen(

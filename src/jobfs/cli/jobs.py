@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jobfs.api.studio import JobFile, JobSettings, Studio
-from jobfs.api.wire import Job
+from jobfs.api.wire import Checkpoint, Job
 from jobfs.cli.context import load_settings, open_studio, run
 from jobfs.cli.failures import STATUS_CODES
 from jobfs.cli.follow import describe_step, follow
+from jobfs.cli.fronts import Lines, Listener, front_of
 from jobfs.cli.instance import tell_mounts
+from jobfs.cli.once import folder_order
 from jobfs.cli.places import parse_job
 from jobfs.cli.settings import Settings
-from jobfs.cli.terminal import Progress, progress, say, say_json, say_table, shown, tell
+from jobfs.cli.terminal import say, say_json, say_table, shown, tell
+from jobfs.cli.waiting import pull_while
 from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
 
@@ -111,11 +114,20 @@ def wait(
     context: typer.Context,
     job: JobArgument,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which to give up.")] = None,
+    pull: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Bring its files into this folder meanwhile, as they appear.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a job's progress until it has stopped. The exit code tells how; see 'jobfs --help'."""
+    """Show a job's progress until it has stopped. The exit code tells how; see 'jobfs --help'.
+
+    With --pull, --json gives a line for each event, as for 'jobfs pull'.
+    """
     settings = load_settings(context)
-    _wait(settings, parse_job(job), timeout_s=timeout, after_step=0, as_json=json)
+    if pull is None:
+        _wait(settings, parse_job(job), timeout_s=timeout, after_step=0, as_json=json)
+    else:
+        _wait_and_pull(settings, parse_job(job), pull, timeout_s=timeout, as_json=json)
 
 
 async def _list(settings: Settings, expert: str | None, status: str | None, limit: int) -> list[Job]:
@@ -201,8 +213,8 @@ def _started(settings: Settings, job: Job, *, is_awaited: bool, as_json: bool) -
 
 
 def _wait(settings: Settings, job_id: str, *, timeout_s: float | None, after_step: float, as_json: bool) -> None:
-    with progress(f"job {job_id}") as display:
-        job = run(_follow(settings, job_id, timeout_s, after_step, display))
+    with Lines(None).listening(f"job {job_id}") as listener:
+        job = run(_follow(settings, job_id, timeout_s, after_step, listener))
         tell_mounts(settings.url, job_id, "refresh")  # who waits for the job wants to see what it made
     if as_json:
         say_json(_as_json(job))
@@ -211,30 +223,48 @@ def _wait(settings: Settings, job_id: str, *, timeout_s: float | None, after_ste
     raise typer.Exit(STATUS_CODES.get(job.status, 1))
 
 
+def _wait_and_pull(settings: Settings, job_id: str, folder: Path, *, timeout_s: float | None, as_json: bool) -> None:
+    order = replace(folder_order(settings, job_id, folder, command="pull"), direction="pull")
+
+    async def wait(listener: Listener, look: Callable[[], None]) -> Job:
+        return await _follow(settings, job_id, timeout_s, 0, listener, look)
+
+    job = pull_while(order, front_of(order, as_json=as_json), wait, text=f"job {job_id}")
+    tell_mounts(settings.url, job_id, "refresh")
+    if not as_json:
+        say(f"{job.id} {shown(job.status)}")
+    raise typer.Exit(STATUS_CODES.get(job.status, 1))
+
+
 async def _follow(
-    settings: Settings, job_id: str, timeout_s: float | None, after_step: float, display: Progress
+    settings: Settings,
+    job_id: str,
+    timeout_s: float | None,
+    after_step: float,
+    listener: Listener,
+    look: Callable[[], None] = lambda: None,
 ) -> Job:
+    """Follow a job until it has stopped.
+
+    :param look: called whenever it may have written something.
+    """
+
     def on_job(job: Job) -> None:
         at = "" if job.current_step is None else f", step {job.current_step:g}"
-        display.show(f"job {job.id}: {job.status}{at}")
+        listener.show(f"job {job.id}: {job.status}{at}")
         if job.status != last[-1]:
             last.append(job.status)
-            display.step(f"{_now()} {job.status}")
+            listener.step(job.status, {"event": "status", "job": job.id, "status": job.status})
+        look()
+
+    def on_step(step: Checkpoint) -> None:
+        value = {"event": "step", "step": _whole(step.step_number), "type": step.action.type or step.status}
+        listener.step(describe_step(step), {**value, "path": step.action.path})
+        look()
 
     last = [""]
     async with open_studio(settings) as studio:
-        return await follow(
-            studio,
-            job_id,
-            timeout_s=timeout_s,
-            after_step=after_step,
-            on_job=on_job,
-            on_step=lambda step: display.step(f"{_now()} {describe_step(step)}"),
-        )
-
-
-def _now() -> str:
-    return datetime.now().astimezone().strftime("%H:%M:%S")
+        return await follow(studio, job_id, timeout_s=timeout_s, after_step=after_step, on_job=on_job, on_step=on_step)
 
 
 def _as_json(job: Job) -> dict[str, Any]:

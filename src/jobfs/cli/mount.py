@@ -12,16 +12,14 @@ import typer
 
 from jobfs.cli.context import load_settings
 from jobfs.cli.daemon import start_in_background
-from jobfs.cli.instance import FOLDER, Instance, real_directory
+from jobfs.cli.fronts import front_of, tell_ready
+from jobfs.cli.instance import real_directory
 from jobfs.cli.mounted import is_mounted
 from jobfs.cli.order import Order
 from jobfs.cli.places import parse_place
 from jobfs.cli.serving import serve
 from jobfs.cli.states import state_root
-from jobfs.cli.synced import describe
-from jobfs.cli.terminal import say, shown, tell
 from jobfs.errors import MountPointBusy, SettingsError
-from jobfs.folder.report import SyncEvent
 
 
 @unique
@@ -125,7 +123,7 @@ def mount(
         cache_bytes=None if cache_size is None else parse_size(cache_size),
     )
     if foreground:
-        raise typer.Exit(serve(order, Terminal()))
+        raise typer.Exit(serve(order, front_of(order)))
     tell_ready(start_in_background(order))
 
 
@@ -162,35 +160,6 @@ def check_mount_point(point: Path) -> None:
         raise MountPointBusy(f"{point} is no directory", "name an empty directory") from None
     except OSError as error:
         raise MountPointBusy(f"{point} cannot be used: {error.strerror}", "name another directory") from None
-
-
-def tell_ready(instance: Instance) -> None:
-    """Say what serves where."""
-    if instance.kind == FOLDER:
-        say(f"{instance.job} is kept in step with {instance.directory}")
-    else:
-        say(f"{instance.job} is mounted on {instance.directory} ({instance.transport})")
-
-
-class Terminal:
-    """Satisfies ``service.Front``: tells the user of a foreground process."""
-
-    def note(self, line: str) -> None:
-        """Tell something that is no failure."""
-        tell(f"jobfs: {line}")
-
-    def ready(self, instance: Instance) -> None:
-        """Tell that it serves."""
-        tell_ready(instance)
-        tell("Ctrl-C ends it and sends what is left; a second one keeps that for the next time")
-
-    def happened(self, event: SyncEvent) -> None:
-        """Tell what was done in a folder."""
-        tell(shown(describe(event)))
-
-    def draining(self, left: int) -> None:
-        """Tell how many changes are still to be sent."""
-        tell(f"sending {left} changes")
 
 
 def _whole(job: str) -> str:

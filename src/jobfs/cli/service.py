@@ -13,17 +13,20 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
 from jobfs.cli.instance import Instance, read_instance
+from jobfs.cli.meter import Meter
 from jobfs.cli.order import Order
+from jobfs.cli.outcome import Outcome
 from jobfs.cli.report import Reporter, RequestCount
 from jobfs.engine.session import Session, Unsynced
 from jobfs.folder.report import SyncEvent
+from jobfs.folder.sync import FolderSync
 
 LOG_NAME = "log.txt"
 _LOG_BYTES = 1 << 20
@@ -48,6 +51,15 @@ class Front(Protocol):
 
     def draining(self, left: int) -> None:
         """Tell how many changes are still to be sent."""
+
+    def working(self, sync: FolderSync, meter: Meter) -> AbstractAsyncContextManager[None]:
+        """Show how far a synchronisation is while the context lasts.
+
+        :param meter: counts large contents while they pass.
+        """
+
+    def ended(self, outcome: Outcome) -> None:
+        """Tell what was done in a folder, all in all."""
 
 
 class Stop:

@@ -25,9 +25,7 @@ def serve(order: Order, front: Front) -> int:
 
     :raises JobfsError: it could not begin, or was ended before it did.
     """
-    left = asyncio.run(_serve(order, front))
-    name_left(left)
-    return UNSENT if left else 0
+    return UNSENT if asyncio.run(_serve(order, front)) else 0
 
 
 async def _serve(order: Order, front: Front) -> list[Unsynced]:
@@ -36,13 +34,15 @@ async def _serve(order: Order, front: Front) -> list[Unsynced]:
         if order.kind == FOLDER:
             return await _beside_stop(order, stop, front)
         try:
-            return await _beside_stop(order, stop, front)
+            left = await _beside_stop(order, stop, front)
         except FuseUnavailable as error:
             if not order.may_fall_back:
                 raise
             _check_fallback(order)
             front.note(f"{error.cause}: keeping {order.directory} in step as an ordinary folder instead")
             return await _beside_stop(replace(order, kind=FOLDER), stop, front)
+    name_left(left)  # of a folder, the front has told what could not be sent
+    return left
 
 
 async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
@@ -71,6 +71,8 @@ class _Started:
         self.note = front.note
         self.draining = front.draining
         self.happened = front.happened
+        self.working = front.working
+        self.ended = front.ended
         self._ready = front.ready
         self.is_ready = False
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from jobfs.cli.context import open_remote
 from jobfs.cli.control import ControlServer
 from jobfs.cli.instance import FOLDER
+from jobfs.cli.meter import Meter
 from jobfs.cli.order import Order
+from jobfs.cli.outcome import merged, outcome_of
 from jobfs.cli.report import RequestCount
 from jobfs.cli.service import Front, Service, Stop
 from jobfs.cli.states import folder_state
-from jobfs.cli.terminal import human_size
 from jobfs.engine.remote import Remote
 from jobfs.engine.session import Unsynced
 from jobfs.errors import RateLimited, ServerFailure, Unreachable
-from jobfs.folder.report import Progress, SyncEvent
+from jobfs.folder.report import Progress, Summary, SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.store.state import State
@@ -42,13 +43,6 @@ def sync_options(order: Order, *, is_trial: bool = False) -> SyncOptions:
     )
 
 
-def describe(event: SyncEvent) -> str:
-    """Return what was done, or would be, as one line."""
-    size = f"  {human_size(event.size)}" if event.size else ""
-    detail = f"  ({event.detail})" if event.detail else ""
-    return f"{event.what.value}: {event.path}{size}{detail}"
-
-
 async def serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
     """Keep a folder in step until somebody ends it; return what could not be sent. It stays in the folder.
 
@@ -65,14 +59,17 @@ async def serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]
         stack.push_async_callback(control.hang_up)
         state = State.open(folder_state(Path(order.state_root), order.url, order.job, order.path))
         stack.callback(state.close)
-        remote = await stack.enter_async_context(open_remote(order.settings, order.job, requests.note))
-        await _agree(order, state, remote, front)
+        meter = Meter()
+        remote = await stack.enter_async_context(open_remote(order.settings, order.job, requests.note, meter=meter))
+        agreed = await _agree(order, state, remote, front, meter)
         options = replace(sync_options(order), watch=True)
         sync = FolderSync(state, remote, order.path, options=options, progress=_told(front))
         service = Service(order, sync.session, requests, stop, front, control)
         service.reporter.more_problems = sync.side.problems
         service.name(FOLDER, "sync")
-        return await _watch(sync, service, stop)
+        left = await _watch(sync, service, stop)
+        front.ended(outcome_of(order, sync, merged(agreed, sync.summary())))
+        return left
 
 
 def _told(front: Front) -> Progress:
@@ -83,14 +80,17 @@ def _told(front: Front) -> Progress:
     return tell
 
 
-async def _agree(order: Order, state: State, remote: Remote, front: Front) -> None:
+async def _agree(order: Order, state: State, remote: Remote, front: Front, meter: Meter) -> Summary:
     """Synchronise once. A server that does not answer is no reason not to watch a folder that is known."""
+    sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=_told(front))
     try:
-        await FolderSync(state, remote, order.path, options=sync_options(order), progress=_told(front)).run()
+        async with front.working(sync, meter):
+            return await sync.run()
     except (Unreachable, ServerFailure, RateLimited) as error:
         if state.setting(_LISTED) is None:
             raise
         front.note(f"{error.cause}; changes are sent later")
+        return sync.summary()
 
 
 async def _watch(sync: FolderSync, service: Service, stop: Stop) -> list[Unsynced]:

@@ -25,7 +25,7 @@ from jobfs.engine.lookup import delete, find_created, get_if_there, move
 from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees
 from jobfs.errors import ApiError, NotFound, OutcomeUnknown, ParentMissing, PathExists, Refused, ServerFailure
-from jobfs.model import ROOT, Content, Item, ItemId, Kind, Permission, Revision
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, Permission, Revision
 from jobfs.planner.naming import Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
 from jobfs.planner.plan import ConflictStamp
 from jobfs.store.state import Aside
@@ -225,9 +225,15 @@ class Replacer:
             above = directories.get(item.path.rpartition("/")[0])
             if above is None or not is_hidden_name(above.path.rpartition("/")[2]) or above.id not in known:
                 continue
+            if self._is_here(known[above.id]):  # it only steps aside, and takes along what is in it
+                continue
             entry = known.get(item.id)
-            if entry is None or self._trees.state.local.get(entry.id) is not None:
+            if entry is None or self._is_here(entry):
                 self._strays.setdefault(above.id, []).append(item)
+
+    def _is_here(self, entry: Entry) -> bool:
+        """Tell whether the user has a node in the synchronised part."""
+        return self._trees.state.synced.get(entry.id) is not None
 
     def has_strays(self, directory: ItemId) -> bool:
         """Tell whether somebody put something into a directory that is about to be deleted."""

@@ -1,4 +1,4 @@
-"""What a session needs of the side that the user sees: a mount's tree (``mirror``), or a real folder (``folder.side``)."""
+"""What a session needs of the side that the user sees: a mount (``mirror``), or a real folder (``folder.side``)."""
 
 from __future__ import annotations
 

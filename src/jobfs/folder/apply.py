@@ -56,23 +56,39 @@ class FolderApplier:
     async def apply(self, changes: Iterable[planned.LocalChange]) -> set[NodeId]:
         """Apply changes: those of the structure in order and at once, then the contents beside each other.
 
+        A new content comes before the permission that goes with it: the conflict copy of the old one keeps its own.
+
         Expected failures are told to the observer, one node at a time.
 
         :return: the nodes to plan again now.
         """
         touched: set[NodeId] = set()
-        pulls: list[Pull] = []
+        pulls: dict[NodeId, Pull] = {}
+        permissions: dict[NodeId, planned.SetLocalPermission] = {}
         for change in changes:
             match change:
                 case planned.AddLocal(entry) if entry.kind is not Kind.DIRECTORY:
-                    pulls.append(change)
+                    pulls[change.node] = change
                 case planned.ReplaceContent() | planned.SplitConflict():
-                    pulls.append(change)
+                    pulls[change.node] = change
+                case planned.SetLocalPermission(node) if node in pulls:
+                    permissions[node] = change
                 case _:
-                    touched |= self._attempts.run(change.node, self._place(change), partial(self._restructure, change))
-        for again in await asyncio.gather(*(self._contents.pull(change, self._place(change)) for change in pulls)):
+                    touched |= self._attempt(change)
+        for again in await asyncio.gather(*(self._pull(pull, permissions.get(node)) for node, pull in pulls.items())):
             touched |= again
         return touched
+
+    def _attempt(self, change: planned.LocalChange) -> set[NodeId]:
+        return self._attempts.run(change.node, self._place(change), partial(self._restructure, change))
+
+    async def _pull(self, pull: Pull, permission: planned.SetLocalPermission | None) -> set[NodeId]:
+        """Bring a content here, and set the permission that goes with it if that could be done."""
+        touched = await self._contents.pull(pull, self._place(pull))
+        record = self._local.get(pull.node)
+        if permission is None or record is None or not is_same_content(record.content, pull.entry.content):
+            return touched
+        return touched | self._attempt(permission)
 
     def _place(self, change: planned.LocalChange) -> str:
         """Return the place that a change fills or changes, for messages and scans."""

@@ -137,7 +137,10 @@ class Contents:
         return self._where.own(record), record
 
     async def _download(self, temporary: str, entry: Entry, mode: int | None) -> tuple[Content, Seen]:
-        """Download an entry's bytes into a new file, with its time and mode, and wait until the disk has them."""
+        """Download an entry's bytes into a new file, with its time and mode, and wait until the disk has them.
+
+        :param mode: of the file that is replaced, whose permission is another change's matter; None: of a new file.
+        """
         revision = _revision(entry)
         descriptor = self._disk.create(temporary)
         try:
@@ -145,7 +148,7 @@ class Contents:
             if mtime_ns := mtime_of(entry):
                 self._disk.set_mtime(temporary, mtime_ns)
             usual = seen_of(descriptor).mode
-            self._disk.set_mode(temporary, writable_as(usual if mode is None else mode, entry.permission))
+            self._disk.set_mode(temporary, writable_as(usual, entry.permission) if mode is None else mode)
             await asyncio.to_thread(os.fsync, descriptor)
             return Content(revision.size, sha256, revision), seen_of(descriptor)
         finally:
@@ -232,6 +235,9 @@ class Contents:
             self._disk.remove_file(ready.temporary)  # another revision of the same bytes: the file stays as it is
             ready.seen = seen
             return
+        if ready.seen.mode != seen.mode:  # set since the download began
+            self._disk.set_mode(ready.temporary, seen.mode)
+            ready.seen = self._where.look(ready.temporary)
         self._disk.put_over(ready.temporary, place)
 
     def _secure(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> None:

@@ -3,8 +3,9 @@
 Internal to ``scan``. One settlement is one transaction in which nothing is awaited: every place is looked at anew, and
 the record is made to agree. Who is who: what stands at its recorded place with its recorded inode is itself; else the
 node that had this inode and has left its place has moved here (a file only with unchanged size and time, since freed
-inodes are given out again); else a vanished file with equal bytes has; else an editor has replaced what was here; else
-it is new.
+inodes are given out again); else a vanished file with equal bytes has; else a file whose bytes are those recorded is
+itself, and any other is new, as is in a mount what an editor renames over the file that it saves: the planner knows it
+for the next version.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jobfs.folder.coalesce import Places
 from jobfs.folder.disk import Disk, Seen, is_copy_name, reason_of, trouble_of
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, Permission, Problem, Trouble, node_at, path_of
 from jobfs.planner.naming import is_hidden_name
+from jobfs.planner.plan import is_same_content
 
 MOVING_NS = 50_000_000
 """A file that changed so recently is perhaps still being written (design, section 8)."""
@@ -249,7 +251,9 @@ class Settlement:
             self._again_entries.add(above)
             if owner is not None:
                 self._drop_tree(owner.id)
-        elif owner is not None:
+            return
+        self._make_room(parent.id, name, seen, owner)
+        if owner is not None:
             self._put_moved(replace(owner, parent=parent.id, name=name), owner, seen)
             if seen.kind is Kind.DIRECTORY:
                 self._again_trees.add(place)
@@ -260,6 +264,15 @@ class Settlement:
             self._put_directory(place, parent.id, seen)
         else:
             self._put_file(place, parent.id, seen)
+
+    def _make_room(self, parent: NodeId, name: str, seen: Seen, owner: LocalNode | None) -> None:
+        """Drop what came to a place along with its directory, and is not what stands there."""
+        occupant = self._local.child(parent, name)
+        record = self._local.get(occupant) if occupant is not None else None
+        if record is None or (owner is not None and record.id == owner.id):
+            return
+        if owner is not None or record.kind is not seen.kind:
+            self._drop_tree(record.id)
 
     def _put_moved(self, moved: LocalNode, before: LocalNode, seen: Seen) -> None:
         record = replace(moved, inode=seen.inode, ctime_ns=seen.changed_ns)
@@ -292,11 +305,14 @@ class Settlement:
             return
         before = self._record_at(place)
         content = Content(seen.size, digest[1])
+        if before is not None and before.content is not None and is_same_content(before.content, content):
+            content = before.content  # written again with the same bytes: what the server acknowledged still holds
+        elif before is not None and before.inode != seen.inode:
+            self._drop_tree(before.id)  # saved by renaming: another file, as in a mount, and the planner knows which
+            before = None
         if before is None:
             name = place.rpartition("/")[2]
             before = LocalNode(self._state.allocate(), parent, name, Kind.FILE)
-        elif before.content is not None and (before.content.sha256, before.content.size) == (digest[1], seen.size):
-            content = before.content  # written again with the same bytes: what the server acknowledged still holds
         record = _described(before, content, seen)
         self._state.put_local(record)
         if content is not before.content or record.permission is not before.permission:

@@ -310,6 +310,7 @@ class FolderSync:
         await self._scan(EVERYWHERE)
 
     async def _begin(self) -> None:
+        self.session.refusals = self._state.refusals()  # what the scan finds changed since is refused no more
         await self._read_folder()
         is_known = self._state.setting("listed") is not None
         await self.session.start(wait_for_listing=not (self.options.watch and is_known))

@@ -366,6 +366,8 @@ def is_same_content(one: Content | None, other: Content | None) -> bool | None:
         return True
     if one.size != other.size:
         return False
+    if one.size == 0:
+        return True  # nothing was ever downloaded that could have been hashed
     if one.sha256 is not None and other.sha256 is not None:
         return one.sha256 == other.sha256
     return None

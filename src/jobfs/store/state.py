@@ -27,12 +27,12 @@ from jobfs.model import (
     Kind,
     LocalNode,
     NodeId,
-    Permission,
     Revision,
     Trouble,
 )
 from jobfs.store.blobs import Blobs
 from jobfs.store.lock import DirectoryLock
+from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_node, local_row
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
 from jobfs.store.trees import SyncedView, Tree
 
@@ -69,6 +69,10 @@ class Refusal:
     detail: str
 
 
+class StateTooNew(StateCorrupt):
+    """A newer version of jobfs made this state: it is not damaged, and nothing here may touch it."""
+
+
 class State:
     """The trees, settings and journals of one workspace. Made by ``State.open``."""
 
@@ -101,10 +105,14 @@ class State:
         lock = DirectoryLock.take(directory)
         try:
             database = _connect(directory / "state.db")
-            state = cls(directory, database, lock)
-            with _database_errors(directory):
-                state._prepare()
-                state._load()
+            try:
+                state = cls(directory, database, lock)
+                with database_errors(directory):
+                    state._prepare()
+                    state._load()
+            except BaseException:
+                database.close()
+                raise
         except BaseException:
             lock.release()
             raise
@@ -138,7 +146,7 @@ class State:
             return
         self._depth = 1
         try:
-            with _database_errors(self.directory):
+            with database_errors(self.directory):
                 if durable:
                     self._database.execute("PRAGMA synchronous = FULL")
                 self._database.execute("BEGIN IMMEDIATE")
@@ -179,22 +187,31 @@ class State:
     def allocate(self) -> NodeId:
         """Return a node number that was never used in this store (invariant I4)."""
         if self._next_node >= self._reserved:
-            self._reserved = self._next_node + _ID_BLOCK
-            with _database_errors(self.directory):
-                self._database.execute(
-                    "INSERT INTO meta VALUES ('next_node', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    (str(self._reserved),),
-                )
+            self._reserve(self._next_node + _ID_BLOCK)
         node = NodeId(self._next_node)
         self._next_node += 1
         return node
+
+    def _reserve(self, end: int) -> None:
+        """Promise, in the transaction under way if there is one, that every number in use is below ``end``."""
+        before = self._reserved
+        with database_errors(self.directory):
+            self._database.execute(
+                "INSERT INTO meta VALUES ('next_node', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (str(end),),
+            )
+        self._reserved = end
+        if self._depth:
+            self._undo.append(lambda: setattr(self, "_reserved", before))  # the promise is rolled back as well
 
     # -- the local tree
 
     def put_local(self, node: LocalNode) -> None:
         """Set a node of the local tree."""
-        self._execute(_PUT_LOCAL, _local_row(node))
-        self._shown.discard(node.id)
+        self._execute(PUT_LOCAL, local_row(node))
+        if node.id in self._shown:
+            self._shown.discard(node.id)
+            self._undo.append(lambda: self._shown.add(node.id))  # its times are still only here
         before = self.local.put(node)
         self._undo.append(lambda: self.local.put(before) if before is not None else self.local.drop(node.id))
 
@@ -241,7 +258,7 @@ class State:
 
     def put_base(self, entry: Entry) -> None:
         """Set a node of the base tree: the server has acknowledged this."""
-        self._execute(_PUT_BASE, _base_row(entry))
+        self._execute(PUT_BASE, base_row(entry))
         before = self.base.put(entry)
         self._undo.append(lambda: self.base.put(before) if before is not None else self.base.drop(entry.id))
 
@@ -335,13 +352,8 @@ class State:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if not tables:
             self._database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version > VERSION:
-            raise StateCorrupt(
-                f"the state in {self.directory} was made by a newer version of jobfs",
-                "use that version, or another folder",
-            )
-        elif version < 1:
-            raise StateCorrupt(f"{self.directory} holds a database that is no jobfs state", "name another folder")
+        else:
+            check_version(version, self.directory)
         for step in range(version or VERSION, VERSION):
             self._database.executescript(f"BEGIN; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
 
@@ -350,16 +362,24 @@ class State:
             raise StateCorrupt(f"the state in {self.directory} is damaged", "run 'jobfs fsck' on it")
         self.base.put(Entry(ROOT, ROOT, "", Kind.DIRECTORY))
         made_ns = self.directory.stat().st_ctime_ns
+        try:
+            self._load_rows(made_ns)
+        except (AssertionError, TypeError, ValueError) as error:  # two nodes at one place; values that mean nothing
+            raise StateCorrupt(
+                f"the rows of the state in {self.directory} do not fit together: {error}", "run 'jobfs fsck' on it"
+            ) from error
+        self.blobs.sweep(self.named_blobs())
+
+    def _load_rows(self, made_ns: int) -> None:
         self.local.put(LocalNode(ROOT, ROOT, "", Kind.DIRECTORY, mode=0o755, mtime_ns=made_ns, ctime_ns=made_ns))
         for row in self._database.execute("SELECT * FROM base"):
-            self.base.put(_base_entry(row))
+            self.base.put(base_entry(row))
         for row in self._database.execute("SELECT * FROM local"):
-            self.local.put(self._surviving(_local_node(row, self.base)))
+            self.local.put(self._surviving(local_node(row, self.base)))
         for parent, name, node in self._database.execute("SELECT parent, name, node FROM link"):
             self._link(NodeId(parent), name, NodeId(node))
         stored = int(self.setting("next_node") or 2)
         self._next_node = self._reserved = max(stored, *self.base, *self.local) if stored < 2 else stored
-        self.blobs.sweep(self.named_blobs())
 
     def _surviving(self, node: LocalNode) -> LocalNode:
         """Return a dirty file as its blob is: the last writes before a crash are in the blob, not in the row."""
@@ -383,7 +403,30 @@ class State:
 
     def check(self) -> list[str]:
         """Verify the invariants of ``schema``; return what is wrong, one line each. Blocks; for fsck and tests."""
-        wrong = _check_tree("local", self.local) + _check_tree("base", self.base)
+        wrong = _check_tree("local", self.local) + _check_tree("base", self.base) + self._check_links()
+        wrong += self._check_blobs()
+        items = [entry.item for entry in self.base.entries() if entry.item is not None]
+        if len(items) != len(set(items)):
+            wrong.append("I5: two base records name one item")
+        unnamed = [entry for entry in self.base.entries() if entry.kind is Kind.FILE and entry.item is None]
+        wrong += [f"I5: the base record of file {entry.id} ({entry.name!r}) names no item" for entry in unnamed]
+        top = max(max(self.base, default=ROOT), max(self.local, default=ROOT))
+        if top >= self._next_node:
+            wrong.append(f"I4: node {top} is above the counter {self._next_node}")
+        return wrong
+
+    def _check_links(self) -> list[str]:
+        wrong = []
+        for parent, names in self.links.items():
+            directory = self.local.get(parent)
+            for name, node in names.items():
+                is_fit = directory is not None and directory.kind is Kind.DIRECTORY and self.local.get(node) is not None
+                if not is_fit or self.local.child(parent, name) is not None:
+                    wrong.append(f"I2: link {name!r} in {parent}")
+        return wrong
+
+    def _check_blobs(self) -> list[str]:
+        wrong = []
         named: set[BlobId] = set()
         for node in self.local.entries():
             if node.blob is None:
@@ -391,125 +434,62 @@ class State:
                     wrong.append(f"I3: dirty file {node.id} of {node.content.size} bytes has no blob")
             elif node.blob in named or not self.blobs.has(node.blob):
                 wrong.append(f"I3: blob {node.blob} of node {node.id} is missing or named twice")
+            elif not node.is_dirty and (node.content is None or self.blobs.size(node.blob) != node.content.size):
+                wrong.append(f"I3: blob {node.blob} of node {node.id} is not as long as its revision")
             else:
                 named.add(node.blob)
-        items = [entry.item for entry in self.base.entries() if entry.item is not None]
-        if len(items) != len(set(items)):
-            wrong.append("I5: two base records name one item")
-        for parent, names in self.links.items():
-            wrong += [f"I2: link {name!r} in {parent}" for name in names if self.local.child(parent, name) is not None]
-        top = max(max(self.base, default=ROOT), max(self.local, default=ROOT))
-        if top >= self._next_node:
-            wrong.append(f"I4: node {top} is above the counter {self._next_node}")
+        for path, blob, _, _, _ in self.history():
+            if blob in named or not self.blobs.has(blob):
+                wrong.append(f"I3: blob {blob} of a lost version of {path!r} is missing or named twice")
+            named.add(blob)
         return wrong
+
+
+def check_version(version: int, directory: Path) -> None:
+    """Make sure that a database is a state that this version of jobfs can read.
+
+    :raises StateTooNew: a newer version made it. :raises StateCorrupt: it is no state of jobfs.
+    """
+    if version > VERSION:
+        raise StateTooNew(
+            f"the state in {directory} was made by a newer version of jobfs", "use that version, or another folder"
+        )
+    if version < 1:
+        raise StateCorrupt(f"{directory} holds a database that is no jobfs state", "name another folder")
 
 
 def _check_tree(label: str, tree: Tree[LocalNode] | Tree[Entry]) -> list[str]:
     wrong = []
+    below: set[NodeId] = {ROOT}
     for entry in tree.entries():
         parent = tree.get(entry.parent)
         if parent is None or parent.kind is not Kind.DIRECTORY:
             wrong.append(f"I1: {label} node {entry.id} ({entry.name!r}) has no directory above it")
         elif entry.id != ROOT and tree.child(entry.parent, entry.name) != entry.id:
             wrong.append(f"I2: {label} node {entry.id} ({entry.name!r}) does not hold its place")
+        elif _is_in_circle(tree, entry, below):
+            wrong.append(f"I1: {label} node {entry.id} ({entry.name!r}) is below itself")
     return wrong
 
 
-# -- rows
+def _is_in_circle(tree: Tree[LocalNode] | Tree[Entry], entry: LocalNode | Entry, below: set[NodeId]) -> bool:
+    """Tell whether the way up from a node never ends.
 
-_PUT_LOCAL = "INSERT OR REPLACE INTO local VALUES (" + "?, " * 17 + "?)"
-_PUT_BASE = "INSERT OR REPLACE INTO base VALUES (" + "?, " * 10 + "?)"
-
-
-def _local_row(node: LocalNode) -> tuple[object, ...]:
-    content = node.content
-    revision = content.revision if content else None
-    return (
-        node.id,
-        node.parent,
-        node.name,
-        node.kind.value,
-        node.permission.value,
-        node.mode,
-        node.mtime_ns,
-        node.ctime_ns,
-        content.size if content else None,
-        content.sha256 if content else None,
-        revision.item if revision else None,
-        revision.updated_at if revision else None,
-        revision.size if revision else None,
-        revision.key if revision else None,
-        node.blob,
-        node.target,
-        node.is_local_only,
-        node.inode,
-    )
-
-
-def _local_node(row: tuple[object, ...], base: Tree[Entry]) -> LocalNode:
-    number, parent, name, kind, permission, mode, mtime_ns, ctime_ns, size, sha256, *rest = row
-    item, updated_at, rev_size, key, blob, target, local_only, inode = rest
-    content = None
-    if size is not None:
-        revision = Revision(item, updated_at, rev_size, key) if item is not None else None  # type: ignore[arg-type]
-        content = Content(size, sha256, revision)  # type: ignore[arg-type]
-        known = base.get(NodeId(number))  # type: ignore[arg-type]
-        if known is not None and known.content == content:
-            content = known.content  # one object for both trees: 100,000 nodes share it
-    return LocalNode(
-        NodeId(number),  # type: ignore[arg-type]
-        NodeId(parent),  # type: ignore[arg-type]
-        name,  # type: ignore[arg-type]
-        Kind(kind),
-        Permission(permission),
-        content,
-        mode=mode,  # type: ignore[arg-type]
-        mtime_ns=mtime_ns,  # type: ignore[arg-type]
-        ctime_ns=ctime_ns,  # type: ignore[arg-type]
-        blob=blob,  # type: ignore[arg-type]
-        target=target,  # type: ignore[arg-type]
-        is_local_only=bool(local_only),
-        inode=inode,  # type: ignore[arg-type]
-    )
-
-
-def _base_row(entry: Entry) -> tuple[object, ...]:
-    content = entry.content
-    revision = content.revision if content else None
-    return (
-        entry.id,
-        entry.parent,
-        entry.name,
-        entry.kind.value,
-        entry.permission.value,
-        entry.item,
-        entry.is_shared,
-        content.size if content else None,
-        content.sha256 if content else None,
-        revision.updated_at if revision else None,
-        revision.key if revision else None,
-    )
-
-
-def _base_entry(row: tuple[object, ...]) -> Entry:
-    number, parent, name, kind, permission, item, shared, size, sha256, updated_at, key = row
-    content = None
-    if size is not None and item is not None:
-        content = Content(size, sha256, Revision(item, updated_at, size, key))  # type: ignore[arg-type]
-    return Entry(
-        NodeId(number),  # type: ignore[arg-type]
-        NodeId(parent),  # type: ignore[arg-type]
-        name,  # type: ignore[arg-type]
-        Kind(kind),
-        Permission(permission),
-        content,
-        item,  # type: ignore[arg-type]
-        bool(shared),
-    )
+    :param below: nodes of which it is known that theirs does; those on this way are added.
+    """
+    way: set[NodeId] = set()
+    at: LocalNode | Entry | None = entry
+    while at is not None and at.id not in below:
+        if at.id in way:
+            return True
+        way.add(at.id)
+        at = tree.get(at.parent)
+    below |= way
+    return False
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    with _database_errors(path.parent):
+    with database_errors(path.parent):
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -517,12 +497,17 @@ def _connect(path: Path) -> sqlite3.Connection:
         return database
 
 
+_NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""How SQLite says that the disk is full: in the database, in its log, in the index of the log."""
+
+
 @contextmanager
-def _database_errors(directory: Path) -> Iterator[None]:
+def database_errors(directory: Path) -> Iterator[None]:
+    """Turn what SQLite raises into ours."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+        if error.sqlite_errorcode in _NO_SPACE:
             raise StateFull(
                 "no space left for the local store", "free some disk space; nothing that was saved is lost"
             ) from error
