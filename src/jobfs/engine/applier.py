@@ -27,6 +27,7 @@ class Applier:
         self._workspace = workspace
         self._state = workspace.state
         self._trees = trees
+        self._moment_ns = 0  # one object for the hundred thousand nodes of a first listing
 
     def apply_base(self, changes: Iterable[planned.BaseChange]) -> None:
         """Record what needs no work."""
@@ -54,6 +55,7 @@ class Applier:
         """Apply changes in order, each one transaction; return the nodes to look at again."""
         numbers: dict[NodeId, NodeId] = {}
         touched: set[NodeId] = set()
+        self._moment_ns = self._workspace.clock.wall_ns()
         for change in changes:
             node = numbers.get(change.node, change.node)
             self._apply(change, node, numbers)
@@ -85,7 +87,7 @@ class Applier:
                 self._trees.rebind(entry.id, number)
             if (number, parent) != (entry.id, entry.parent):
                 entry = replace(entry, id=number, parent=parent)  # else base shares the listing's own record
-            node = remote_node(entry, self._workspace.clock.wall_ns())
+            node = remote_node(entry, self._moment_ns)
             self._state.put_local(node)
             self._state.put_base(entry)
         self._announce(Happening.APPEARED, node)

@@ -98,8 +98,10 @@ class _Matcher:
 
     def run(self, allocate: Callable[[], NodeId], known: Mapping[ItemId, NodeId]) -> Identified:
         earlier = {} if self._before is self._base else _by_item(self._before)
+        names: dict[str, str] = {}
         for path, item in self._view.by_path.items():
             parent_path, _, name = path.rpartition("/")
+            name = names.setdefault(name, name)  # the same few names are in many directories
             parent = self._node_at.get(parent_path)
             node = self._by_id(item, known, earlier)
             if item is not None and item.id in self._tombstones:
