@@ -182,6 +182,9 @@ class Creations:
         if self.owner(item) is not None or state.base.child(parent, name) != occupant:
             return False
         is_elsewhere = occupant is None and state.base.get(creation.node) is not None
+        local = state.local.get(creation.node)
+        if not is_elsewhere and local is not None and creation.content is not None and not local.is_dirty:
+            return True  # it has followed the server since: what is there now is one more version
         node = state.allocate() if is_elsewhere else creation.node
         sha256 = creation.content.sha256 if creation.content is not None else None
         _log.info("%s was made although its answer was lost", creation.path)

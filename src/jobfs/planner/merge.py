@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from jobfs.model import ROOT, Entry, Kind, NodeId, Permission, TreeView, Trouble
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import RESERVED
-from jobfs.planner.naming import conflict_name
+from jobfs.planner.naming import conflict_name, parse_hidden
 from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, ConflictStamp, is_same_content
 
 
@@ -71,7 +71,8 @@ class Merge:
         shown = local or remote or base
         if shown is None:
             raise ValueError(f"node {node} is in no tree")
-        case = Case(node, base, local, remote, Fate.KEPT, shown.parent, shown.name, shown.permission)
+        place = self._wish(base, local) if local is not None else (shown.parent, shown.name)
+        case = Case(node, base, local, remote, Fate.KEPT, *place, shown.permission)
         if local is None and base is None:
             return case  # new on the server: the common case of a first listing
         case.is_protected = remote is not None and (remote.is_shared or self._is_reserved(remote))
@@ -85,9 +86,17 @@ class Merge:
             case.fate = Fate.GONE
         return case
 
+    @staticmethod
+    def _wish(base: Entry | None, local: Entry) -> tuple[NodeId, str]:
+        """Return where the user has a node. One that only stepped aside here, to a hidden name, is where it was."""
+        hidden = parse_hidden(local.name)
+        if hidden is None:
+            return local.parent, local.name
+        return (local.parent, hidden.name) if base is None else (base.parent, base.name)
+
     def _judge_both(self, case: Case, local: Entry, remote: Entry) -> None:
         base = case.base
-        here, there = (local.parent, local.name), (remote.parent, remote.name)
+        here, there = self._wish(base, local), (remote.parent, remote.name)
         before = there if base is None else (base.parent, base.name)
         is_fixed = here != there and (case.is_protected or self._holds_shared(case, remote))
         if there != before or is_fixed:
