@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from jobfs.model import ROOT, Entry, Kind, NodeId, Permission, TreeView, Trouble
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import RESERVED
-from jobfs.planner.naming import conflict_name, parse_hidden
+from jobfs.planner.naming import conflict_name, is_hidden_name
 from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, ConflictStamp, is_same_content
 
 
@@ -89,10 +89,8 @@ class Merge:
     @staticmethod
     def _wish(base: Entry | None, local: Entry) -> tuple[NodeId, str]:
         """Return where the user has a node. One that only stepped aside here, to a hidden name, is where it was."""
-        hidden = parse_hidden(local.name)
-        if hidden is None:
-            return local.parent, local.name
-        return (local.parent, hidden.name) if base is None else (base.parent, base.name)
+        place = base if base is not None and is_hidden_name(local.name) else local
+        return place.parent, place.name
 
     def _judge_both(self, case: Case, local: Entry, remote: Entry) -> None:
         base = case.base

@@ -69,6 +69,10 @@ class InodeTable:
     handles: dict[int, Handle] = field(default_factory=dict)
     next_handle: int = 1
     is_known: Callable[[NodeId], bool] = lambda node: False
+    """Whether a transport's caches name a node."""
+    is_seen: Callable[[NodeId], bool] = lambda node: True
+    """Whether a program can have meant this node by its name. A transport with caches says no for what it never looked
+    up: a program that goes by the cache's word deletes or replaces what stood there before, or nothing."""
 
     def open(self, node: NodeId, *, readable: bool, writable: bool, append: bool) -> Handle:
         """Add a handle."""

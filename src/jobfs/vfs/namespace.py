@@ -16,7 +16,7 @@ from enum import IntFlag
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Happening, LocalChange, Workspace
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, Permission, Trouble
-from jobfs.planner.naming import check_name, check_path
+from jobfs.planner.naming import check_name, check_path, conflict_name
 from jobfs.vfs.attributes import Attributes, attributes_of, permission_of
 from jobfs.vfs.inodes import InodeTable
 
@@ -151,8 +151,14 @@ class Namespace:
     # -- removing
 
     def unlink(self, parent: NodeId, name: str) -> None:
-        """Remove the name of anything but a directory. Open handles keep the bytes."""
+        """Remove the name of anything but a directory. Open handles keep the bytes.
+
+        What took the name unseen a moment ago stays: the program deleted what was there before.
+        """
         record = self.record(self.lookup(parent, name))
+        if not self._table.is_seen(record.id):
+            self._workspace.announce(LocalChange(Happening.REPLACED, parent, name, record.id))
+            return
         if record.kind is Kind.DIRECTORY:
             raise fail(errno.EISDIR)
         self._check_writable_directory(parent)
@@ -213,12 +219,24 @@ class Namespace:
             if target_id is not None:
                 target = self.record(target_id)
                 self._check_replaceable(record, target)
-                self._drop_name(target, new_parent, new_name)
+                if self._table.is_seen(target_id):
+                    self._drop_name(target, new_parent, new_name)
+                else:
+                    self._give_way(target)
                 touched.append(target.id)
             self._move(record, parent, name, new_parent, new_name, now)
             self._stamp_directory(parent, now)
             self._stamp_directory(new_parent, now)
         self._workspace.touch(*touched)
+
+    def _give_way(self, record: LocalNode) -> None:
+        """Give a node that took a name unseen, a moment before a program did, a conflict name beside it."""
+        siblings = self._state.local.children(record.parent)
+        is_directory = record.kind is Kind.DIRECTORY
+        stamp = self._workspace.conflict_stamp()
+        name = conflict_name(record.name, stamp, siblings.__contains__, is_directory=is_directory)
+        self._state.put_local(replace(record, name=name))
+        self._workspace.announce(LocalChange(Happening.APPEARED, record.parent, name, record.id))
 
     def _exchange(self, parent: NodeId, name: str, new_parent: NodeId, new_name: str) -> None:
         one = self.record(self.lookup(parent, name))

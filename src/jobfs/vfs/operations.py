@@ -89,7 +89,7 @@ class Vfs:
                 audience.name_changed(change.parent, change.name)
 
         self.workspace.listeners.append(listener)
-        self.table.is_known = audience.knows
+        self.table.is_known = self.table.is_seen = audience.knows
 
     def forget(self, node: NodeId) -> None:
         """Note that the audience no longer knows a node."""
