@@ -42,7 +42,17 @@ def test_every_option_that_the_readme_names_is_there(state_dir: Path) -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--keep", "--from"}
     helps = "".join(
         in_process(*words, "--help").ok()
-        for words in ((), ("mount",), ("sync",), ("serve",), ("fsck",), ("find",), ("ls",), ("jobs", "start"))
+        for words in (
+            (),
+            ("mount",),
+            ("sync",),
+            ("serve",),
+            ("fsck",),
+            ("find",),
+            ("ls",),
+            ("jobs", "start"),
+            ("jobs", "wait"),
+        )
     )
     helps += in_process("jobs", "continue", "--help").ok()
     assert [option for option in sorted(named) if option not in helps] == []

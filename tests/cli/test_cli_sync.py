@@ -164,6 +164,12 @@ def test_a_dry_run_does_not_make_the_folder_the_workspaces_own(studio: RunningSe
     assert studio.contents(job) == {}
 
 
+def test_a_folder_that_holds_the_state_of_jobfs_is_refused(studio: RunningServer, job: str, folder: Path) -> None:
+    (folder / "a.txt").write_text("1")
+    outcome = in_process("sync", job, folder.parent, "--once")
+    assert (outcome.code, "holds the state of jobfs itself" in outcome.err, studio.contents(job)) == (2, True, {})
+
+
 @pytest.mark.parametrize(
     "words",
     [

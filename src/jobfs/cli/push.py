@@ -38,7 +38,7 @@ from jobfs.store.state import State
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("push", epilog="Examples: jobfs push; jobfs push ~/job; jobfs push abc123 ~/job --dry-run")(push)
+    app.command("push", epilog="Example: jobfs push; or one folder: jobfs push abc123 ~/job --dry-run")(push)
 
 
 def push(

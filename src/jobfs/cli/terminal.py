@@ -31,11 +31,6 @@ def say_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
-def say_json_line(value: object) -> None:
-    """Print one of many results for programs, on a line of its own."""
-    typer.echo(json.dumps(value, ensure_ascii=True))
-
-
 def shown(text: str) -> str:
     """Return text of a server or a file name without anything that would steer the terminal."""
     if text.isprintable():

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from jobfs.engine.transfer import RevisionGone
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import JobfsError, StateError, StateFull
+from jobfs.errors import JobfsError, Refused, StateError, StateFull
 from jobfs.folder.disk import Disk, reason_of, trouble_of
 from jobfs.folder.report import SyncEvent
 from jobfs.model import Kind, NodeId, Problem, Trouble
@@ -98,6 +98,8 @@ class Attempts:
             case StateError():
                 self._observer.postponed(node, error)
                 self._observer.revisit(place, node)  # the disk may be ahead of the record
+            case Refused():
+                self._observer.blocked(place, Problem(node, place, Trouble.REFUSED, error.cause))
             case JobfsError():
                 self._observer.postponed(node, error)
             case FileExistsError():

@@ -1,0 +1,107 @@
+"""Synchronise a real folder once: what ``sync --once``, ``push``, ``pull`` and ``outputs`` have in common.
+
+Also how such a folder is ordered, which watching and waiting share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import typer
+
+from jobfs.cli.context import open_remote, run
+from jobfs.cli.instance import FOLDER, Instance, real_directory
+from jobfs.cli.meter import Meter
+from jobfs.cli.order import Order
+from jobfs.cli.outcome import Outcome, outcome_of
+from jobfs.cli.places import parse_place
+from jobfs.cli.service import Front, logged_to
+from jobfs.cli.settings import Settings
+from jobfs.cli.states import STATE_DIRECTORY, folder_state, state_root
+from jobfs.cli.synced import sync_options
+from jobfs.cli.terminal import progress
+from jobfs.engine.remote import Remote
+from jobfs.errors import SettingsError
+from jobfs.folder.sync import FolderSync
+from jobfs.store.state import State
+
+
+def folder_order(settings: Settings, job: str, directory: Path, *, command: str = "sync") -> Order:
+    """Return the order to keep a folder in step, with every choice at its default.
+
+    :param command: what the user has typed, for messages.
+    :raises SettingsError: it is not a whole workspace, or the folder holds what jobfs itself writes all the time.
+    """
+    place = parse_place(job)
+    if place.path:
+        raise SettingsError("only a whole workspace can be kept in step", f"write jobfs {command} {place.job} DIR")
+    folder = real_directory(directory)
+    if state_root().resolve().is_relative_to(folder):
+        remedy = f"name another folder, or move the state: {STATE_DIRECTORY}=/another/place"
+        raise SettingsError(f"{folder} holds the state of jobfs itself ({state_root()})", remedy)
+    return Order(
+        job=place.job,
+        directory=folder,
+        url=settings.url,
+        api_key=settings.api_key,
+        is_default_url=settings.is_default_url,
+        state_root=str(state_root().absolute()),
+        kind=FOLDER,
+    )
+
+
+def synchronise(order: Order, front: Front) -> Outcome:
+    """Bring a folder and a workspace in step, as far as the order says.
+
+    :raises JobfsError: it could not; what was done until then stays, and the next time goes on from there.
+    """
+    outcome = run(_synchronise(order, front))
+    front.ended(outcome)
+    return outcome
+
+
+def try_out(order: Order, front: Front) -> Outcome:
+    """Find out what ``synchronise`` would do."""
+    with progress("comparing"):
+        outcome = run(_try_out(order))
+    front.ended(outcome)
+    return outcome
+
+
+def end_with(outcome: Outcome) -> None:
+    """End the command with the exit code of an outcome."""
+    if outcome.code:
+        raise typer.Exit(outcome.code)
+
+
+async def _synchronise(order: Order, front: Front) -> Outcome:
+    meter = Meter()
+    async with open_folder(order, meter) as (state, remote):
+        sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=front.happened)
+        async with front.working(sync, meter):
+            return outcome_of(order, sync, await sync.run())
+
+
+async def _try_out(order: Order) -> Outcome:
+    async with open_folder(order, Meter(), is_trial=True) as (state, remote):
+        sync = FolderSync(state, remote, order.path, options=sync_options(order, is_trial=True))
+        return outcome_of(order, sync, await sync.run())
+
+
+@asynccontextmanager
+async def open_folder(order: Order, meter: Meter, *, is_trial: bool = False) -> AsyncIterator[tuple[State, Remote]]:
+    """Open the state of a folder and its workspace.
+
+    :param is_trial: leave no record that the folder belongs to the workspace: it does not.
+    """
+    directory = folder_state(Path(order.state_root), order.url, order.job, order.path)
+    async with AsyncExitStack() as stack:
+        state = State.open(directory)
+        stack.callback(state.close)
+        stack.enter_context(logged_to(directory))
+        if not is_trial:
+            Instance(directory, FOLDER, order.directory, order.url, order.job, "sync", 0, time.time()).write()
+        yield state, await stack.enter_async_context(open_remote(order.settings, order.job, meter=meter))

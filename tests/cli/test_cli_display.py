@@ -1,0 +1,255 @@
+"""What is shown while a folder is synchronised: a line that moves on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import COMMAND, DEADLINE_S
+
+from jobfs.cli.fronts import progress_numbers
+from jobfs.cli.gauge import Gauge, Left, Reading
+from jobfs.cli.meter import LARGE_BYTES, Meter
+from jobfs.folder.report import SyncEvent, What
+from jobfs.server.faults import Fault, Faults
+from jobfs.server.running import RunningServer
+
+MIB = 1 << 20
+STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Desk:
+    """A gauge whose clock and work the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.left = Left()
+        self.counts = 0
+        self.count_cost_s = 0.0
+        self.meter = Meter(moved=7 * MIB)  # what passed before does not count
+        self.gauge = Gauge(self._count, self.meter, lambda: self.now_s)
+
+    def _count(self) -> Left:
+        self.counts += 1
+        self.now_s += self.count_cost_s
+        return self.left
+
+    def done(self, *sizes: int, what: What = What.PUSHED) -> None:
+        for size in sizes:
+            self.gauge.note(SyncEvent(what, "a", size))
+
+    def after(self, seconds: float) -> Reading:
+        self.now_s += seconds
+        return self.gauge.read()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# -- the gauge
+
+
+def test_nothing_is_known_before_there_is_work(desk: Desk) -> None:
+    assert desk.after(1) == Reading(0, 0, 0, 0, rate=0.0, share=None, remaining_s=None)
+
+
+def test_what_is_done_and_what_is_left_make_the_whole(desk: Desk) -> None:
+    desk.left = Left(4, 4000)
+    desk.after(0)
+    desk.done(1000)
+    desk.left = Left(3, 3000)
+    reading = desk.after(2)
+    assert (reading.files, reading.total_files, reading.size, reading.total_size) == (1, 4, 1000, 4000)
+    assert (reading.rate, reading.share, reading.remaining_s) == (500.0, 0.25, 6.0)
+
+
+def test_other_events_are_no_files(desk: Desk) -> None:
+    desk.done(0, what=What.MADE_HERE)
+    desk.done(0, what=What.CONFLICT)
+    assert desk.after(1).files == 0
+
+
+def test_a_large_file_counts_while_it_passes_and_once(desk: Desk) -> None:
+    size = LARGE_BYTES + MIB
+    desk.left = Left(1, size)
+    desk.after(0)
+    desk.meter.moved += MIB
+    assert desk.after(1).size == MIB
+    desk.meter.moved += LARGE_BYTES
+    desk.left = Left()
+    desk.done(size)
+    assert (desk.after(1).size, desk.after(1).total_size) == (size, size)
+
+
+def test_what_is_shown_never_goes_back_nor_beyond_the_whole(desk: Desk) -> None:
+    desk.left = Left(1, 2 * MIB)
+    desk.meter.moved += MIB
+    assert desk.after(1).size == MIB
+    desk.meter.moved -= MIB  # an upload starts over
+    assert desk.after(1).size == MIB
+    desk.meter.moved += 5 * MIB
+    assert desk.after(1).size == 2 * MIB
+
+
+def test_many_small_files_are_guessed_by_their_number(desk: Desk) -> None:
+    desk.left = Left(101, 100 * MIB + 100)
+    desk.after(0)
+    desk.meter.moved += 100 * MIB
+    desk.done(100 * MIB)
+    desk.left = Left(100, 100)
+    desk.after(1)
+    desk.done(*[1] * 10)
+    desk.left = Left(90, 90)
+    remaining_s = desk.after(1).remaining_s
+    assert remaining_s is not None
+    assert 10 < remaining_s < 30
+
+
+def test_the_rate_is_that_of_the_last_seconds(desk: Desk) -> None:
+    desk.left = Left(1, 1000 * MIB)
+    for _ in range(100):
+        desk.meter.moved += MIB
+        desk.after(1)
+    for _ in range(11):
+        reading = desk.after(1)
+    assert (reading.rate, reading.remaining_s) == (0.0, None)
+
+
+def test_counting_takes_a_fiftieth_of_the_time_at_most(desk: Desk) -> None:
+    desk.count_cost_s = 0.1
+    began_s = desk.now_s
+    while desk.now_s < began_s + 51:
+        desk.after(0.2)
+    assert desk.counts <= 11
+
+
+@pytest.mark.parametrize(
+    ("reading", "text"),
+    [
+        (Reading(3, 1000, 0, 5 * MIB, 0.0, 0.1, None), "    3/1,000 files       0 B/5.0 MiB       0 B/s"),
+        (Reading(3, 3, 2048, 4096, 1024.0, 0.5, 62.4), "3/3 files   2.0 KiB/4.0 KiB   1.0 KiB/s  1:02 left"),
+        (Reading(0, 1, 0, 1, 0.0, 0.0, 7265.0), "0/1 files       0 B/1 B       0 B/s  2:01:05 left"),
+    ],
+)
+def test_the_numbers_are_short_and_stay_in_their_columns(reading: Reading, text: str) -> None:
+    assert progress_numbers(reading) == text
+
+
+# -- the terminal
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "folder"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def slowed(studio: RunningServer) -> Iterator[RunningServer]:
+    """A server that answers uploads after a third of a second."""
+    studio.faults = Faults((Fault("latency", method="POST", path="/items", delay_s=0.3),))
+    yield studio
+    studio.faults = Faults()
+
+
+def on_terminal(*words: object, columns: int = 100) -> tuple[int, str, float]:
+    """Run a command whose stderr is a terminal; return its code, what came there, and how long it took."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    began = time.monotonic()
+    with subprocess.Popen(
+        [*COMMAND, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        stdin=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        while piece := _read(ours):
+            shown += piece
+        code = running.wait(DEADLINE_S)
+    os.close(ours)
+    return code, shown.decode(), time.monotonic() - began
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # Linux says so that nobody has the other end open any more
+        return b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_a_terminal_shows_one_line_that_moves_five_times_a_second_at_most(
+    slowed: RunningServer, job: str, folder: Path
+) -> None:
+    for at in range(60):
+        (folder / f"{at}.txt").write_text("12345")
+    code, raw, took_s = on_terminal("push", job, folder)
+    shown = STEERING.sub("", raw)
+    drawn = re.findall(r"(\d+)/60 files", shown)
+    assert (code, "pushed: " in shown, shown.splitlines()[-1].startswith("60 files, 300 B in ")) == (0, False, True)
+    assert 2 <= len(drawn) <= took_s * 5 + 1
+    assert [int(number) for number in drawn] == sorted(int(number) for number in drawn)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_a_narrow_terminal_is_never_written_beyond_its_edge(slowed: RunningServer, job: str, folder: Path) -> None:
+    (folder / "a.txt").write_text("12345")
+    _, raw, _ = on_terminal("push", job, folder, columns=40)
+    rows = re.split(r"[\r\n]+", STEERING.sub("", raw))
+    assert [row for row in rows if len(row) > 40] == []
+
+
+def test_elsewhere_there_is_one_plain_line_for_each_file(slowed: RunningServer, job: str, folder: Path) -> None:
+    for at in range(3):
+        (folder / f"{at}.txt").write_text("12345")
+    done = subprocess.run(
+        [*COMMAND, "push", job, str(folder)], capture_output=True, text=True, timeout=DEADLINE_S, check=True
+    )
+    assert sorted(done.stderr.splitlines()) == [f"pushed: {at}.txt  5 B" for at in range(3)]
+    assert done.stdout == "3 pushed (15 B sent)\n"
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_large_contents_are_counted_while_they_pass(studio: RunningServer, job: str, command: str) -> None:
+    """One meter, both ways: what has passed in the end is the file, and a form around it."""
+    import asyncio
+
+    from jobfs.cli.context import open_remote
+    from jobfs.cli.settings import Settings
+    from jobfs.model import Permission
+
+    async def transfer() -> tuple[list[int], int]:
+        meter, seen = Meter(), []
+        async with open_remote(Settings(studio.url, studio.api_key), job, meter=meter) as remote:
+            item = await remote.create_file("a.bin", Permission.READ_WRITE, source, "application/octet-stream")
+            if command == "push":
+                return [], meter.moved
+            meter.moved = 0
+            async with remote.download(item.id) as download:
+                async for _ in download.chunks():
+                    seen.append(meter.moved)
+            return seen, meter.moved
+
+    source = studio.folder / f"{command}.bin"
+    source.write_bytes(b"x" * 3 * MIB)
+    seen, moved = asyncio.run(transfer())
+    source.unlink()
+    assert seen == sorted(seen)
+    assert 3 * MIB <= moved < 3 * MIB + 2048
