@@ -38,7 +38,20 @@ def test_retry_after_is_read_as_seconds_or_date(value: str | None, seconds: floa
     assert retry_after_s(value, NOW) == seconds
 
 
-def test_success_raises_the_limit_slowly_and_one_bad_window_halves_it_once(run) -> None:
+def test_until_the_server_suffers_each_success_raises_the_limit_by_one(run) -> None:
+    async def main() -> None:
+        limiter = Limiter(Limits(start=8, most=16))
+        for limit in (9, 10, 11):
+            limiter.release(await limiter.acquire(is_transfer=False), Outcome.WELL)
+            assert limiter.limit == limit
+        for _ in range(10):
+            limiter.release(await limiter.acquire(is_transfer=False), Outcome.WELL)
+        assert limiter.limit == 16
+
+    run(main())
+
+
+def test_afterwards_success_raises_the_limit_slowly_and_one_bad_window_halves_it_once(run) -> None:
     async def main() -> None:
         limiter = Limiter(Limits(start=8, most=16))
         slots = [await limiter.acquire(is_transfer=False) for _ in range(8)]

@@ -1,7 +1,8 @@
 """How many requests are under way at once: fewer when the server suffers, more when it answers well.
 
-Additive increase, multiplicative decrease. A burst of failures from one window counts once, since all its requests
-were sent under the same limit. Transfers may never take the last two places, so that a listing does not wait behind
+Additive increase, multiplicative decrease; until the server suffers for the first time, one more for each good answer,
+as TCP begins. A burst of failures from one window counts once, since all its requests were sent under the same limit.
+Transfers may never take the last two places, so that a listing does not wait behind
 sixteen long downloads.
 """
 
@@ -91,7 +92,7 @@ class Limiter:
             self._limit = max(1.0, self._limit / 2)
             self._window += 1
         elif outcome is Outcome.WELL:
-            self._limit = min(float(self._most), self._limit + 1 / self._limit)
+            self._limit = min(float(self._most), self._limit + (1 / self._limit if self._window else 1))
         self._admit()
 
     def _has_room(self, *, is_transfer: bool) -> bool:

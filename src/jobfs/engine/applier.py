@@ -15,7 +15,7 @@ from datetime import datetime
 
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Happening, LocalChange, Workspace
-from jobfs.model import Entry, Kind, LocalNode, NodeId
+from jobfs.model import Entry, Kind, LocalNode, NodeId, Permission
 from jobfs.planner import plan as planned
 from jobfs.planner.plan import recorded, shown
 
@@ -147,8 +147,9 @@ class Applier:
 
     def _change(self, change: planned.MarkClean | planned.SetLocalPermission, node: NodeId) -> None:
         record = self._present(node)
+        changed = _local(shown(record, change))
         with self._state.transaction():
-            self._state.put_local(_local(shown(record, change)))
+            self._state.put_local(replace(changed, mode=writable_as(changed.mode, changed.permission)))
             self.record(change, node)
         self._announce(Happening.ATTRIBUTES, record)
 
@@ -204,7 +205,7 @@ class Applier:
 
 def remote_node(entry: Entry, now_ns: int) -> LocalNode:
     """Return the local record of a remote node that appears: not hydrated, with the server's time."""
-    is_directory = entry.kind is Kind.DIRECTORY
+    usual = 0o755 if entry.kind is Kind.DIRECTORY else 0o644
     return LocalNode(
         entry.id,
         entry.parent,
@@ -212,10 +213,15 @@ def remote_node(entry: Entry, now_ns: int) -> LocalNode:
         entry.kind,
         entry.permission,
         entry.content,
-        mode=0o755 if is_directory else 0o644,
+        mode=writable_as(usual, entry.permission),
         mtime_ns=mtime_of(entry) or now_ns,
         ctime_ns=now_ns,
     )
+
+
+def writable_as(mode: int, permission: Permission) -> int:
+    """Return a mode with the write bits that go with a permission; the others stay."""
+    return mode & ~0o222 if permission is Permission.READ_ONLY else mode | 0o200
 
 
 def mtime_of(entry: Entry) -> int:

@@ -109,14 +109,14 @@ class Hydrator:
     # -- what the faces ask for
 
     async def fetch(self, node: NodeId) -> None:
-        """Return once the node's bytes are here. Returns at once for dirty, hydrated or vanished nodes.
+        """Return once the node's bytes are here. Returns at once for dirty, hydrated, empty or vanished nodes.
 
         :raises ApiError: the download failed. :raises DeadlineExceeded: no progress within the deadline.
         """
         record = self._state.local.get(node)
         if record is None or record.blob is not None or record.content is None:
             return
-        if record.content.revision is not None:
+        if record.content.revision is not None and record.content.size:
             hydration = self._start(node, record.content.revision)
             await hydration.wait(lambda: hydration.is_done, self._deadline_s)
 

@@ -338,7 +338,8 @@ class Pusher:
         base = self._base(change.node)
         if base.item is None:
             raise Gone
-        before = self._path(base.parent, base.name)
+        there = self._trees.remote.get(change.node) or base  # by now perhaps moved by somebody, its directory gone
+        before = self._path(there.parent, there.name)
         hidden = parse_hidden(change.name)
         if hidden is None:
             await self._move_item(change, base, base.item, before)
@@ -355,21 +356,24 @@ class Pusher:
             self._trees.observe(change.node, item)
             raise Overtaken
         has_children = bool(self._trees.state.base.children(change.node))
-        if base.kind is Kind.DIRECTORY and has_children and not await self._children_follow(change, item.path):
+        if base.kind is Kind.DIRECTORY and has_children and not await self._children_follow(change, before, item.path):
             await self._move_below(change.node, item.path)
         elif has_children:
             self._trees.carried.add(change.node)
         self._trees.acknowledge_change(replace(base, parent=change.parent, name=change.name), item)
 
-    async def _children_follow(self, change: MoveRemote | Displace, path: str) -> bool:
-        """Tell whether this server moves children along (contract I-18): asked once, then remembered."""
+    async def _children_follow(self, change: MoveRemote | Displace, before: str, path: str) -> bool:
+        """Tell whether this server moves children along (contract I-18): asked once, then remembered.
+
+        A child that somebody moved elsewhere tells nothing.
+        """
         state = self._trees.state
         known = state.setting(_CASCADE)
         if known is None:
             for name, child in list(state.base.children(change.node).items()):
                 entry = state.base.get(child)
                 found = await get_if_there(self._remote, entry.item) if entry is not None and entry.item else None
-                if found is not None:
+                if found is not None and found.path in (f"{before}/{name}", f"{path}/{name}"):
                     known = "cascade" if found.path == f"{path}/{name}" else "orphan"
                     break
             if known is None:

@@ -225,10 +225,11 @@ class Replacer:
             above = directories.get(item.path.rpartition("/")[0])
             if above is None or not is_hidden_name(above.path.rpartition("/")[2]) or above.id not in known:
                 continue
-            if self._is_here(known[above.id]):  # it only steps aside, and takes along what is in it
+            directory, entry = known[above.id], known.get(item.id)
+            if self._is_here(directory):  # it only steps aside, and takes along what is in it
                 continue
-            entry = known.get(item.id)
-            if entry is None or self._is_here(entry):
+            # What was in it and is elsewhere here will be moved out before it is deleted.
+            if entry is None or (entry.parent != directory.id and self._is_here(entry)):
                 self._strays.setdefault(above.id, []).append(item)
 
     def _is_here(self, entry: Entry) -> bool:

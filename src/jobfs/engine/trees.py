@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision, path_of
 from jobfs.store.state import State
 from jobfs.store.trees import Tree
 
@@ -52,6 +52,7 @@ class Trees:
         old = before.revision
         if (item.size, item.key) != (old.size, old.key):
             self.acknowledge(entry)
+            self.observe(entry.id, item)
             return
         self.advance(entry, Content(before.size, before.sha256, item.revision))
 
@@ -150,6 +151,7 @@ class Trees:
                 if entry is None or entry.content is None or old is None or old.updated_at == item.updated_at:
                     continue
                 same = (item.size, item.key) == (old.size, old.key) and bool(old.key)
+                same = same and item.path == path_of(self.state.base, entry.id)  # else somebody moved it out
                 if same and is_below(self.state.base, entry.id, self.carried):
                     self.advance(entry, Content(entry.content.size, entry.content.sha256, item.revision))
         self.carried.clear()

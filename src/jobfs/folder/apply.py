@@ -17,10 +17,10 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from jobfs.engine.applier import Applier, remote_node
+from jobfs.engine.applier import Applier, remote_node, writable_as
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.attempt import Attempts, Changed, Observer, Outdated
-from jobfs.folder.contents import Contents, Pull, as_seen, settled, writable_as
+from jobfs.folder.contents import Contents, Pull, as_seen, settled
 from jobfs.folder.disk import Disk
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.where import Where

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from jobfs.engine.applier import Applier, mtime_of, remote_node
+from jobfs.engine.applier import Applier, mtime_of, remote_node, writable_as
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import receive
 from jobfs.engine.workspace import Workspace
@@ -27,7 +27,7 @@ from jobfs.folder.attempt import Attempts, Blocked, Changed, Observer, Outdated
 from jobfs.folder.disk import Disk, Seen, is_copy_name, seen_of
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.where import Where
-from jobfs.model import BlobId, Content, Entry, Kind, LocalNode, NodeId, Permission, Revision
+from jobfs.model import BlobId, Content, Entry, Kind, LocalNode, NodeId, Revision
 from jobfs.planner import plan as planned
 from jobfs.planner.naming import Suffix, hidden_name
 
@@ -302,11 +302,6 @@ class Contents:
             self._state.put_local(copy if there is None else settled(copy, there))
             return {fresh}
         return set()
-
-
-def writable_as(mode: int, permission: Permission) -> int:
-    """Return a file's mode with the write bits that go with a permission; the others stay."""
-    return mode & ~0o222 if permission is Permission.READ_ONLY else mode | 0o200
 
 
 def as_seen(record: LocalNode, seen: Seen) -> LocalNode:

@@ -55,9 +55,10 @@ class Seen:
         """Tell whether a file is as it was when it was recorded: nothing was done to it at all.
 
         The time of the last change of the record counts as well, where the system has one: it is what a program cannot
-        set back after it has written as many bytes as were there. In doubt the file is hashed.
+        set back after it has written as many bytes as were there. So does the mode, since two changes within one tick
+        of the system's clock have one time. In doubt the file is hashed.
         """
-        return self.is_same_file(record) and self.changed_ns == record.ctime_ns
+        return self.is_same_file(record) and (self.changed_ns, self.mode) == (record.ctime_ns, record.mode)
 
 
 @dataclass(slots=True)

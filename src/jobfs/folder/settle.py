@@ -166,10 +166,25 @@ class Settlement:
         for record in self._local.entries():
             if record.inode in wanted and record.inode and record.id != ROOT:
                 owners.setdefault(record.inode, []).append(record)
-        for place, seen in strangers.items():
+        for place, seen in strangers.items():  # directories before what is in them
+            came_along = self._came_along(place, seen)
+            if came_along is not None and seen.kind is Kind.DIRECTORY:
+                self._claim(came_along, place)
+                continue
             owner = next((owner for owner in owners.get(seen.inode, ()) if self._has_moved(owner, place, seen)), None)
             if owner is not None:
                 self._claim(owner, place)
+            elif came_along is not None:
+                self._gone.pop(came_along.id, None)  # and was written since
+
+    def _came_along(self, place: str, seen: Seen) -> LocalNode | None:
+        """Return the record of what stands where its directory, which has moved, brought it."""
+        above, _, name = place.rpartition("/")
+        directory = self._movers.get(above)
+        node = self._local.child(directory.id, name) if directory is not None else None
+        record = self._local.get(node) if node is not None else None
+        is_it = record is not None and record.kind is seen.kind and record.inode == seen.inode
+        return record if is_it and not (record is not None and record.id in self._moves) else None
 
     def _is_itself(self, place: str, seen: Seen) -> bool:
         record = self._record_at(place)

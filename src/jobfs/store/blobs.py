@@ -49,15 +49,15 @@ class Blobs:
 
     def path(self, blob: BlobId) -> Path:
         """Return where a blob's bytes are."""
-        return self._root / f"{blob % _FAN_OUT:02x}" / str(blob)
+        return Path(f"{self._root}{os.sep}{_part(blob)}{os.sep}{blob}")  # joining takes three times as long
 
     def _place(self, blob: BlobId) -> Path:
         """Return where a new blob goes; its directory is there."""
-        path = self.path(blob)
-        if path.parent.name not in self._parts:
-            path.parent.mkdir(exist_ok=True, mode=0o700)
-            self._parts.add(path.parent.name)
-        return path
+        part = _part(blob)
+        if part not in self._parts:
+            (self._root / part).mkdir(exist_ok=True, mode=0o700)
+            self._parts.add(part)
+        return self.path(blob)
 
     def allocate(self) -> BlobId:
         """Return a number that no blob has had since the store was opened. Makes no file."""
@@ -138,6 +138,11 @@ class Blobs:
                 file.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+
+def _part(blob: BlobId) -> str:
+    """Return the name of the directory that a blob is in."""
+    return f"{blob % _FAN_OUT:02x}"
 
 
 def _copy_sparse(source: int, sink: int) -> None:
