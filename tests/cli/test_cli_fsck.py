@@ -28,7 +28,7 @@ class Known:
         with closing(State.open(self.directory)) as state, state.transaction():
             for name_ in self.names.values():
                 self._file(state, name_)
-        Instance(self.directory, MOUNT, str(self.point), "http://server", f"job-{name}", "kernel", 0, 0.0).write()
+        Instance(self.directory, MOUNT, str(self.point), "http://127.0.0.1:1", f"job-{name}", "kernel", 0, 0.0).write()
 
     @staticmethod
     def _file(state: State, name: str) -> None:

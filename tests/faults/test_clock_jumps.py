@@ -1,7 +1,7 @@
 """The wall clock jumps, and the machine sleeps: pushes go on, nothing looks changed, and nothing is deleted unseen.
 
-In simulated time, but for the real folder. Of a sleep of the machine the monotonic clock knows nothing on some systems, and everything
-on others; the wall clock always does.
+In simulated time, but for the real folder. Of a sleep of the machine the monotonic clock knows nothing on some systems,
+and everything on others; the wall clock always does.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ async def _is_done(edit: Edit, hand: Hand) -> bool:
 
 
 def _history(state: State) -> list[str]:
-    """Return what is kept, as far as it has bytes, and without the places: a directory above may have been on its way."""
+    """Return what is kept, as far as it has bytes, without the places: a directory may have been on its way."""
     kept = [(state.blobs.path(blob).read_bytes(), reason) for _, blob, _, reason, _ in state.history()]
     return sorted(f"{data.decode()!r} {reason}" for data, reason in kept if data)
 

@@ -1,12 +1,15 @@
 """The SQLite schema of a workspace's state, in one place, with its migrations.
 
-Invariants, which ``state.State.check`` verifies:
+Invariants, which ``state.State.check`` verifies and ``repair`` brings back:
 
-- I1 every node's parent is in the same tree and is a directory; the root is node 1 and its own parent.
-- I2 no two nodes of a tree share a place (parent, name); extra names (table ``link``) share none with them either.
-- I3 a blob is named by at most one node or history row; a dirty file without a blob is empty, or real (``inode``).
+- I1 every node's parent is in the same tree and is a directory, none is below itself; the root is node 1 and its own
+  parent.
+- I2 no two nodes of a tree share a place (parent, name); extra names (table ``link``) share none with them either, and
+  are those of a file that is there.
+- I3 a blob is named by at most one node or history row, and is there; that of a clean file is as long as its revision;
+  a dirty file without a blob is empty, or real (``inode``).
 - I4 no node number is ever used twice: ``meta.next_node`` is above every number in use.
-- I5 a base record of an item names the item; two records never name the same one.
+- I5 a base record of an item names the item, a file's always does; two records never name the same one.
 """
 
 from __future__ import annotations
