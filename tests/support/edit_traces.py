@@ -263,5 +263,3 @@ def _merged(base: dict[str, bool], one: dict[str, bool], other: dict[str, bool])
     for path in sorted(kept):
         found[path] = path in above or other.get(path, one.get(path, True))
     return found
-
-

@@ -168,9 +168,7 @@ async def folder(trace: Trace, loop: VirtualLoop, directory: Path, remote: Model
 
 
 class _FolderSide:
-    def __init__(
-        self, state: State, remote: ModelRemote, root: Path, options: SyncOptions, loop: VirtualLoop
-    ) -> None:
+    def __init__(self, state: State, remote: ModelRemote, root: Path, options: SyncOptions, loop: VirtualLoop) -> None:
         self.hand = FolderHand(root, loop.clock)
         self.state = state
         self._remote = remote
