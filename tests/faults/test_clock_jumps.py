@@ -199,7 +199,6 @@ def test_names_of_conflict_copies_are_valid_and_never_the_same_though_the_moment
 SLEEP_UNKNOWN = pytest.param(
     False,
     id="unknown to the monotonic clock",
-    marks=pytest.mark.xfail(strict=True, reason="an hour's sleep leaves the last listing as fresh as it was"),
 )
 SLEEP_COUNTED = pytest.param(True, id="counted by the monotonic clock")
 SLEEPS = pytest.mark.parametrize("counts_sleep", [SLEEP_UNKNOWN, SLEEP_COUNTED])
@@ -305,7 +304,6 @@ class SetClock(SystemClock):
         return super().wall_ns() + int(self.ahead_s * 1e9)
 
 
-@pytest.mark.xfail(strict=True, reason="a file at rest is waited for until the clock is where it was, or the next scan")
 def test_a_file_that_rests_when_the_clock_is_set_back_is_pushed_soon(tmp_path: Path) -> None:
     async def scenario() -> None:
         desk, clock = Desk(tmp_path), SetClock()

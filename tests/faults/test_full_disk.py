@@ -232,7 +232,6 @@ def full_during(state: State) -> Iterator[None]:
         free_database(state)
 
 
-@pytest.mark.xfail(strict=True, reason="the download never ends, and neither does any later read of the file")
 def test_a_download_whose_end_cannot_be_recorded_fails_its_read_and_the_next_one_succeeds(tmp_path: Path) -> None:
     async def scenario() -> None:
         remote = ModelRemote()
@@ -268,7 +267,6 @@ async def heard() -> AsyncIterator[Callable[[], list[str]]]:
         loop.set_exception_handler(None)
 
 
-@pytest.mark.xfail(strict=True, reason="the task that deletes the old version dies unheard of")
 def test_a_replace_whose_end_cannot_be_recorded_leaves_no_litter(tmp_path: Path) -> None:
     async def scenario() -> None:
         remote = ModelRemote()
@@ -287,7 +285,6 @@ def test_a_replace_whose_end_cannot_be_recorded_leaves_no_litter(tmp_path: Path)
     run(scenario())
 
 
-@pytest.mark.xfail(strict=True, reason="what was copied so far stays until the next start, and takes what room is left")
 def test_a_copy_that_finds_no_room_leaves_no_part_of_it(disk: Disk) -> None:
     async def scenario() -> None:
         remote = ModelRemote()
@@ -315,9 +312,6 @@ def blob_of(mount: Mounted, path: str) -> BlobId:
     return record.blob
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the copy, or the new file, that nothing came to name stays until the next start"
-)
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_WRONLY | os.O_TRUNC])
 def test_a_first_write_that_cannot_be_recorded_leaves_no_bytes_that_nothing_names(tmp_path: Path, flags: int) -> None:
     async def scenario() -> None:
@@ -340,7 +334,6 @@ def test_a_first_write_that_cannot_be_recorded_leaves_no_bytes_that_nothing_name
     run(scenario())
 
 
-@pytest.mark.xfail(strict=True, reason="the handle of the open that failed is never closed")
 def test_an_open_that_cannot_empty_the_file_leaves_no_handle(tmp_path: Path) -> None:
     async def scenario() -> None:
         remote = ModelRemote()
@@ -353,7 +346,6 @@ def test_an_open_that_cannot_empty_the_file_leaves_no_handle(tmp_path: Path) -> 
     run(scenario())
 
 
-@pytest.mark.xfail(strict=True, reason="the comparison dies with a full disk")
 @pytest.mark.allow_log("unexpected")
 def test_a_file_that_both_sides_changed_is_compared_once_there_is_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -384,7 +376,6 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-@pytest.mark.xfail(strict=True, reason="the push dies of a refusal that cannot be recorded")
 @pytest.mark.allow_log("unexpected")
 def test_what_was_refused_without_that_being_recorded_is_asked_for_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -426,7 +417,6 @@ def test_numbers_promised_in_a_transaction_that_failed_are_promised_again(tmp_pa
         assert again.allocate() > kept
 
 
-@pytest.mark.xfail(strict=True, reason="the lock does not say that it is the disk that is full")
 def test_a_state_that_cannot_be_opened_for_want_of_room_says_so_and_opens_later(disk: Disk) -> None:
     places = [disk.directory / "known", disk.directory / "new"]
     State.open(places[0]).close()

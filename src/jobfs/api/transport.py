@@ -18,6 +18,7 @@ import socket
 import ssl
 import time
 import urllib.request
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ _KEPT_ON_OTHER_ORIGIN = frozenset({"accept", "accept-encoding", "range", "user-a
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-_A_LANES_LIMITS = httpx.Limits(max_connections=2, max_keepalive_connections=2, keepalive_expiry=30.0)
+_KEPT_WARM_S = 30.0
+_A_LANES_LIMITS = httpx.Limits(max_connections=2, max_keepalive_connections=2, keepalive_expiry=_KEPT_WARM_S)
 """One connection to the server, and one to where it redirects."""
 
 RequestHook = Callable[[str, str, int], None]
@@ -283,9 +285,11 @@ class Transport:
             if opened.response is not None:
                 await opened.response.aclose()
         finally:
-            self._lanes.give_back(opened.lane)
+            now = self._clock()
+            self._lanes.give_back(opened.lane, now)
             if opened.slot is not None:
                 self._limiter.release(opened.slot, opened.outcome)
+        await self._lanes.prune(now)
 
     async def _exchange(self, call: Call, progress: _Progress, opened: _Opened) -> None:
         """Send the request and follow its redirects; leaves the answer that counts in ``opened``."""
@@ -516,24 +520,31 @@ class _Lanes:
 
     def __init__(self, lay: Callable[[], httpx.AsyncBaseTransport]) -> None:
         self._lay = lay
-        self._free = [lay()]
-        self._all = list(self._free)
+        self._free = deque([(lay(), 0.0)])
+        self._taken: set[httpx.AsyncBaseTransport] = set()
 
     def take(self) -> httpx.AsyncBaseTransport:
         """Return a lane that nobody uses. It must be given back once the answer is closed."""
-        if self._free:
-            return self._free.pop()
-        lane = self._lay()
-        self._all.append(lane)
+        lane = self._free.pop()[0] if self._free else self._lay()
+        self._taken.add(lane)
         return lane
 
-    def give_back(self, lane: httpx.AsyncBaseTransport) -> None:
-        """Let the next request have a lane."""
-        self._free.append(lane)
+    def give_back(self, lane: httpx.AsyncBaseTransport, now: float) -> None:
+        """Let the next request have a lane.
+
+        :param now: monotonic seconds.
+        """
+        self._taken.discard(lane)
+        self._free.append((lane, now))
+
+    async def prune(self, now: float) -> None:
+        """Close what nobody has used for long, but for one: a burst leaves nothing behind."""
+        while len(self._free) > 1 and now - self._free[0][1] > _KEPT_WARM_S:
+            await self._free.popleft()[0].aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for lane in self._all:
+        for lane in (*self._taken, *(lane for lane, _ in self._free)):
             await lane.aclose()
 
 

@@ -35,6 +35,7 @@ _SHARE = 20
 _FIRST_SILENCE_S = 2.0
 _LAST_SILENCE_S = 120.0
 _MAX_CONFIRMED = 64
+_NAP_S = 5.0
 _PART_ROWS = 2000
 
 
@@ -103,6 +104,7 @@ class Feed:
         self.problems: tuple[Problem, ...] = ()
         self.opaque: frozenset[NodeId] = frozenset()
         self.listed_at_s: float | None = None
+        self._listed_wall_ns = 0
         self.listings = 0
         self.is_frozen = False
         self._last: tuple[tuple[int, int], int] | None = None
@@ -127,15 +129,28 @@ class Feed:
         if self.listed_at_s is None:
             return False
         limit_s = self._times.active_s if may_expert_write(self.status) else self._times.trusted_s
-        return self._now_s() - self.listed_at_s <= limit_s
+        return self._passed_s(self.listed_at_s) <= limit_s
 
     def opened(self) -> None:
         """Note that a directory was opened: a listing older than 10 s is taken anew, without making anybody wait."""
-        if self.listed_at_s is not None and self._now_s() - self.listed_at_s > 10.0:
+        if self.listed_at_s is not None and self._passed_s(self.listed_at_s) > 10.0:
             self.request()
 
     def _now_s(self) -> float:
         return self._workspace.clock.monotonic_s()
+
+    def _passed_s(self, since_s: float) -> float:
+        """Return how long ago the last listing was, which came at this moment.
+
+        While the machine sleeps the monotonic clock may stand still, and the wall clock goes on: in doubt it was long
+        ago.
+        """
+        return max(self._now_s() - since_s, (self._workspace.clock.wall_ns() - self._listed_wall_ns) / 1e9)
+
+    def _has_slept(self) -> bool:
+        """Tell whether the machine slept since the last listing, or its clock was set: much may have happened."""
+        since_s = self.listed_at_s
+        return since_s is not None and self._passed_s(since_s) - (self._now_s() - since_s) > _NAP_S
 
     async def run(self) -> None:
         """Observe until cancelled."""
@@ -146,7 +161,8 @@ class Feed:
                 async with asyncio.timeout(wait_s):
                     await self._asked.wait()
             try:
-                if not self._asked.is_set() and self._now_s() < next_listing_s and not await self._status_changed():
+                is_due = self._asked.is_set() or self._now_s() >= next_listing_s or self._has_slept()
+                if not is_due and not await self._status_changed():
                     continue
                 await self.poll()
             except JobfsError as error:
@@ -231,6 +247,7 @@ class Feed:
             self._times.ended_s if changed else min(self._listing_pause_s * 1.5, self._times.ended_max_s)
         )
         self.listed_at_s = self._now_s()
+        self._listed_wall_ns = self._workspace.clock.wall_ns()
         self._cost_s = self.listed_at_s - began_s
         self._watcher.listed()
 

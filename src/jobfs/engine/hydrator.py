@@ -216,27 +216,29 @@ class Hydrator:
 
     async def _run(self, node: NodeId, hydration: _Hydration) -> None:
         try:
-            sha256 = await hydration.transfer.run()
+            self._arrived(node, hydration, await hydration.transfer.run())
         except BaseException as error:
             self._running.pop(hydration.revision, None)
             self._state.blobs.remove(hydration.blob)
-            self._release_keeper(node)
             hydration.fail(error if isinstance(error, Exception) else DeadlineExceeded("the download was stopped"))
             self._close_when_idle(hydration)
+            self._release_keeper(node)
             if isinstance(error, RevisionGone):
                 self.on_gone(node)
             if not isinstance(error, Exception):
                 raise
             _log.info("download of node %d failed: %s", node, error)
             return
-        self._arrived(node, hydration, sha256)
         self._running.pop(hydration.revision, None)
         hydration.finish()
         self._close_when_idle(hydration)
         self.on_arrived()
 
     def _arrived(self, node: NodeId, hydration: _Hydration, sha256: str) -> None:
-        """Give a complete download to whom it belongs."""
+        """Give a complete download to whom it belongs.
+
+        :raises StateFull: that cannot be recorded; the download has then failed like any other.
+        """
         revision = hydration.transfer.revision
         content = Content(revision.size, sha256, revision)
         with self._state.transaction():

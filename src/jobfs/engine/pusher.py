@@ -168,21 +168,26 @@ class Pusher:
             _log.info("the workspace is not as last listed: %s", error)
             return Outcome.STALE
         except Refused as error:
-            self._refuse(change.node, error)
-            return Outcome.REFUSED
+            return self._refuse(change.node, error)
         except (ApiError, StateError) as error:
             self.on_error(error)
             return Outcome.OFFLINE
         is_to_be_there = not isinstance(change, DeleteRemote)
         return Outcome.STALE if is_to_be_there and self._trees.remote.get(change.node) is None else Outcome.DONE
 
-    def _refuse(self, node: NodeId, error: Refused) -> None:
+    def _refuse(self, node: NodeId, error: Refused) -> Outcome:
+        """Mark a node with the server's reason; where that cannot be recorded, it is asked for again."""
         trouble = Trouble.INVALID_NAME if isinstance(error, InvalidPath) else Trouble.REFUSED
         reason = f" ({error.reason})" if error.reason else ""
         refusal = Refusal(trouble, f"{error.cause}{reason}")
-        with self._trees.state.transaction():
-            self._trees.state.put_refusal(node, refusal)
+        try:
+            with self._trees.state.transaction():
+                self._trees.state.put_refusal(node, refusal)
+        except StateError as failure:
+            self.on_error(failure)
+            return Outcome.OFFLINE
         self.on_refused(node, refusal)
+        return Outcome.REFUSED
 
     async def _with_parents(self, change: RemoteChange) -> None:
         """Carry out a change; where its directory is only implied by what is in it (view rule 3), make that first."""

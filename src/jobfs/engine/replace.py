@@ -24,7 +24,16 @@ from jobfs.engine.creations import LATE_S
 from jobfs.engine.lookup import delete, find_created, get_if_there, move
 from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees
-from jobfs.errors import ApiError, NotFound, OutcomeUnknown, ParentMissing, PathExists, Refused, ServerFailure
+from jobfs.errors import (
+    ApiError,
+    NotFound,
+    OutcomeUnknown,
+    ParentMissing,
+    PathExists,
+    Refused,
+    ServerFailure,
+    StateError,
+)
 from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, Permission, Revision
 from jobfs.planner.naming import Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
 from jobfs.planner.plan import ConflictStamp
@@ -193,15 +202,13 @@ class Replacer:
             if moved is not None:
                 await delete(self._remote, moved.id)
                 self._trees.bury(moved.id)
-        except ApiError as error:
+            if aside.token not in self._doubted:
+                with self._trees.state.transaction():
+                    self._trees.state.drop_aside(aside.token)
+                return
+        except (ApiError, StateError) as error:
             _log.info("the replaced version of %s is still to be deleted: %s", aside.path, error)
-            self._leave(aside, may_come_late=True)
-            return  # the aside stays in the state; ``mend`` deletes it
-        if aside.token in self._doubted:
-            self._leave(aside, may_come_late=True)
-            return
-        with self._trees.state.transaction():
-            self._trees.state.drop_aside(aside.token)
+        self._leave(aside, may_come_late=True)  # the aside stays in the state; ``mend`` does the rest
 
     async def settle(self) -> None:
         """Wait for the deletions that are under way."""

@@ -542,7 +542,7 @@ class Session:
             self.look_again((node,))
         except NotFound:
             self.await_listing((node,))
-        except ApiError as error:
+        except (ApiError, StateError) as error:
             self.postpone((node,), error)
         finally:
             self._let_go(node)

@@ -51,8 +51,10 @@ class Trees:
             return
         old = before.revision
         if (item.size, item.key) != (old.size, old.key):
+            listed = self.remote.get(entry.id)
             self.acknowledge(entry)
-            self.observe(entry.id, item)
+            if listed is not None and listed.item == entry.item:
+                self.remote.put(replace(entry, content=listed.content))  # what is known of the other's version
             return
         self.advance(entry, Content(before.size, before.sha256, item.revision))
 

@@ -294,9 +294,22 @@ class Settlement:
         if seen.kind is Kind.FILE:
             permission = _permission(seen)
             record = replace(record, mtime_ns=seen.mtime_ns, mode=seen.mode, permission=permission)
+            if self._is_doubtful(before, seen):
+                record = replace(record, ctime_ns=0)
+                self.later[self._moves[before.id]] = self._now_ns
         self._state.put_local(record)
         if (before.parent, before.name, before.permission) != (record.parent, record.name, record.permission):
             self.touched.add(record.id)
+
+    def _is_doubtful(self, before: LocalNode, seen: Seen) -> bool:
+        """Tell whether a file that moved is still to be hashed, beside its move.
+
+        Another one may have got its freed inode number along with its size and time, as when an archive is unpacked
+        anew. What is sent is hashed anyway.
+        """
+        digest = self._digests.get(self._moves[before.id])
+        is_hashed = isinstance(digest, tuple) and before.content is not None and before.content.sha256 == digest[1]
+        return not (before.is_dirty or is_hashed or seen.is_untouched(before))
 
     def _put_directory(self, place: str, parent: NodeId, seen: Seen) -> None:
         record = self._record_at(place)

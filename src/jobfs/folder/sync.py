@@ -28,6 +28,7 @@ from jobfs.folder.disk import Disk
 from jobfs.folder.report import Ledger, Progress, Summary, SyncEvent, What, distinct, remote_event
 from jobfs.folder.rhythm import POLL_S, Rhythm
 from jobfs.folder.root import Root, real_root
+from jobfs.folder.settle import MISSED_NS
 from jobfs.folder.side import FolderSide
 from jobfs.folder.trial import try_out
 from jobfs.folder.watch import ObserverFactory, Watcher, system_observer
@@ -384,12 +385,13 @@ class FolderSync:
             return 0.0
         if not self._later:
             return None
-        return max(0.0, (min(self._later.values()) - self._clock.wall_ns()) / 1e9)
+        now_ns = self._clock.wall_ns()
+        return min(_rest_ns(at_ns, now_ns) for at_ns in self._later.values()) / 1e9
 
     def _due(self) -> Places:
         """Return, and forget, the places whose time has come."""
         now_ns = self._clock.wall_ns()
-        due = frozenset(place for place, at_ns in self._later.items() if at_ns <= now_ns)
+        due = frozenset(place for place, at_ns in self._later.items() if not _rest_ns(at_ns, now_ns))
         for place in due:
             del self._later[place]
         return reduced(self.side.take_wanted() | Places(due))
@@ -445,3 +447,9 @@ class FolderSync:
     def _hinted(self, watcher: Watcher) -> Places:
         hints = watcher.take()
         return coalesce(hints, lambda place: self._workspace.ignore.is_ignored(place, False)) if hints else NOWHERE
+
+
+def _rest_ns(at_ns: int, now_ns: int) -> int:
+    """Return how long a place is to rest until a moment: not at all where the clock was set back meanwhile."""
+    rest_ns = at_ns - now_ns
+    return rest_ns if 0 < rest_ns <= MISSED_NS else 0

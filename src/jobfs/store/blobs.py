@@ -84,16 +84,26 @@ class Blobs:
     def copy(self, blob: BlobId) -> BlobId:
         """Copy a blob and return the copy's number. Blocks for the length of the copy; holes stay holes."""
         target = self.allocate()
-        with full_disk(), self.path(blob).open("rb") as source, self._place(target).open("xb") as sink:
+        with self._whole(target), self.path(blob).open("rb") as source, self._place(target).open("xb") as sink:
             _copy_sparse(source.fileno(), sink.fileno())
         return target
+
+    @contextmanager
+    def _whole(self, target: BlobId) -> Iterator[None]:
+        """Leave nothing of a blob that could not be made whole: on a full disk its part would take the last room."""
+        try:
+            with full_disk():
+                yield
+        except BaseException:
+            self.path(target).unlink(missing_ok=True)
+            raise
 
     def import_file(self, source: Path) -> tuple[BlobId, str, int]:
         """Copy an outside file into a new blob; return its number, SHA-256 and size in bytes. Blocks."""
         target = self.allocate()
         digest = hashlib.sha256()
         size = 0
-        with full_disk(), source.open("rb") as reader, self._place(target).open("xb") as sink:
+        with self._whole(target), source.open("rb") as reader, self._place(target).open("xb") as sink:
             while chunk := reader.read(_CHUNK):
                 digest.update(chunk)
                 sink.write(chunk)

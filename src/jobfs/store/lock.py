@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from jobfs.errors import StateLocked
+from jobfs.store.blobs import full_disk
 
 
 class DirectoryLock:
@@ -23,7 +24,7 @@ class DirectoryLock:
     def take(cls, directory: Path) -> DirectoryLock:
         """Lock the directory for this process; never waits.
 
-        :raises StateLocked: another process has it; the message names the process.
+        :raises StateLocked: another process has it; the message names the process. :raises StateFull: no space left.
         """
         path = directory / "lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -36,8 +37,13 @@ class DirectoryLock:
                 f"this workspace is already mounted or synchronised here{f' by process {holder}' if holder else ''}",
                 "see 'jobfs status', and end that one first ('jobfs umount DIR')",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        try:
+            with full_disk():
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        except BaseException:
+            os.close(descriptor)
+            raise
         return cls(descriptor)
 
     def release(self) -> None:

@@ -77,7 +77,8 @@ class Stock:
     """What a state holds, row by row, with nothing taken for granted.
 
     :param history: by row number. :param blobs: the lengths in bytes of the blob files that are there.
-    :param next_node: 0 where it is missing or no number. :param journalled: node numbers in the other tables.
+    :param next_node: 0 where it is missing, less where it is no number.
+    :param journalled: node numbers in the other tables.
     """
 
     local: Mapping[NodeId, LocalNode]

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Workspace
+from jobfs.errors import StateError
 from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId, Permission
 from jobfs.store.blobs import full_disk
 from jobfs.vfs.inodes import Handle, InodeTable, OpenInode
@@ -62,7 +63,11 @@ class Files:
         if writable:
             self._workspace.writers[node] += 1
         if flags & os.O_TRUNC:
-            self._empty(handle.inode)
+            try:
+                self._empty(handle.inode)
+            except BaseException:
+                self.release(handle)
+                raise
             handle.has_written = True
         return handle
 
@@ -290,9 +295,14 @@ class Files:
         if inode.is_detached:
             inode.record = changed
         else:
-            with self._state.transaction():
-                self._state.put_local(changed)
-                self._state.drop_refusal(record.id)
+            try:
+                with self._state.transaction():
+                    self._state.put_local(changed)
+                    self._state.drop_refusal(record.id)
+            except StateError:
+                if blob != old:
+                    self._blobs.remove(blob)  # no row came to name it
+                raise
         if old is not None and old != blob:
             self._blobs.remove(old)
         if inode.blob != blob or inode.descriptor is None:
