@@ -165,6 +165,57 @@ def test_a_version_listed_while_its_deletion_waits_for_earlier_requests_is_not_d
     play(tmp_path, story)
 
 
+def test_a_directory_is_not_deleted_on_a_listing_older_than_what_a_request_found_in_it(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("d", None)
+        item = remote.put("d/b", b"old")
+        async with open_(remote) as mount:
+
+            async def delete_both() -> None:
+                remove(mount, "d/b")
+                remove(mount, "d")
+
+            async def another_replaces_it() -> None:
+                await remote.update(item.id, path=f"d/{hidden_name('b', 'theirown', Suffix.OLD)}")
+                remote.put("d/b", b"theirs")
+                await mount.session.feed.poll()  # the listing cannot say whose place this is: our replace is under way
+
+            async def ours_is_moved_away() -> None:
+                await delete_both()
+                remote.meanwhile["update"] = another_replaces_it
+
+            remote.meanwhile["create_file"] = ours_is_moved_away
+            await mount.write("d/b", b"ours")
+            await mount.session.drain(10)
+            assert await ending(mount) == {"d": None, "d/b": b"theirs"}
+
+    play(tmp_path, story)
+
+
+def test_a_directory_that_somebody_filled_while_another_was_renamed_over_it_is_not_left_under_a_hidden_name(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("e", None)
+        remote.put("f", None)
+        remote.put("f/k", b"kept")
+        async with open_(remote) as mount:
+
+            async def listed_with_a_stranger_in_it() -> None:
+                remote.put("e/x", b"theirs")
+                await mount.session.feed.poll()
+
+            remote.meanwhile["update"] = listed_with_a_stranger_in_it
+            await mount.rename("f", "e")
+            await eventually(lambda: not remote.meanwhile)
+            tree = await ending(mount)
+        copies = [path for path in tree if path.startswith("e (conflict from testhost") and "/" not in path]
+        assert len(copies) == 1
+        assert tree == {"e": None, "e/x": b"theirs", copies[0]: None, f"{copies[0]}/k": b"kept"}
+
+    play(tmp_path, story)
+
+
 def test_a_replace_that_two_others_overtake_leaves_every_version_visible(tmp_path: Path, expected_logs: Any) -> None:
     async def story(open_: Open) -> None:
         remote = TimedRemote()

@@ -36,6 +36,8 @@ FOUND = {
     2864: "a version that somebody wrote while another client had the file under a hidden name was deleted",
     10101: "an old place of a directory was taken for the place of a replace whose answer was lost",
     10318: "a deletion that waited for earlier requests was sent although a listing had shown a new version",
+    118137: "a directory that somebody filled while another was renamed over it kept its hidden name",
+    300582: "a directory was deleted on a listing that was older than what a request had found in it",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

@@ -40,7 +40,8 @@ class _Hydration:
 
     transfer: Transfer
 
-    def __init__(self, revision: Revision, blob: BlobId, descriptor: int) -> None:
+    def __init__(self, node: NodeId, revision: Revision, blob: BlobId, descriptor: int) -> None:
+        self.node = node
         self.revision = revision
         self.blob = blob
         self.descriptor = descriptor
@@ -184,7 +185,7 @@ class Hydrator:
         running = self._running.get(revision)
         if running is None:
             blob = self._state.blobs.allocate()
-            running = _Hydration(revision, blob, self._state.blobs.open(blob, create=True))
+            running = _Hydration(node, revision, blob, self._state.blobs.open(blob, create=True))
             running.transfer = Transfer(
                 self._remote,
                 revision,
@@ -261,6 +262,10 @@ class Hydrator:
         if done and not hydration.readers and hydration.descriptor >= 0:
             os.close(hydration.descriptor)
             hydration.descriptor = -1
+
+    def arriving(self) -> list[tuple[NodeId, int, int]]:
+        """Return each download under way: its node, how many bytes are here, and how many there will be."""
+        return [(one.node, one.transfer.arrived, one.revision.size) for one in self._running.values()]
 
     async def stop(self) -> None:
         """End every download. What had arrived completely stays."""

@@ -134,6 +134,7 @@ class Session:
         self.plan_problems: dict[NodeId, Problem] = {}
         self.guard_detail = ""
         self.conflicts: list[Conflict] = []
+        self.on_conflict: Callable[[Conflict], None] = lambda conflict: None
         self.offline: JobfsError | None = None
         self._pause_s = FIRST_PAUSE_S
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
@@ -437,6 +438,7 @@ class Session:
                 self._tell(problem.node)
         self.conflicts += plan.conflicts
         for conflict in plan.conflicts:
+            self.on_conflict(conflict)
             copy = f": the local version is now {conflict.copy}" if conflict.copy else ""
             _log.info("conflict (%s) at %s%s", conflict.kind.value, conflict.path, copy)
 
@@ -452,11 +454,7 @@ class Session:
         doomed = [
             node for stage in plan.to_remote for one in stage if isinstance(one, DeleteRemote) for node in one.nodes
         ]
-        return bool(doomed) and (not self.feed.is_fresh() or any(map(self._is_unlisted_directory, doomed)))
-
-    def _is_unlisted_directory(self, node: NodeId) -> bool:
-        entry = self.trees.remote.get(node)
-        return entry is not None and entry.kind is Kind.DIRECTORY and self.trees.is_unlisted(node)
+        return bool(doomed) and (not self.feed.is_fresh() or any(map(self.trees.is_unlisted, doomed)))
 
     def _spare_displaced(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         """Leave out deletions of directories that these stages move aside: what somebody put into one until then is
@@ -566,6 +564,7 @@ class Session:
                     self.look_again((node,))
                     self.attention.moved()
                 case Outcome.STALE:
+                    self.trees.doubt(node)
                     self.attention.stale(node)
                 case Outcome.OFFLINE:
                     self.attention.until_online((node,))

@@ -79,6 +79,11 @@ class Transfer:
         """Grows with every sign of life."""
         return self._landing.steps
 
+    @property
+    def arrived(self) -> int:
+        """Number of bytes that are here."""
+        return sum(end - start for start, end in self._landing.present)
+
     def shows(self, start: int, end: int) -> bool:
         """Tell whether a reader may be given these bytes."""
         return self._landing.shown.holds(start, end)

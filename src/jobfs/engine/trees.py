@@ -32,6 +32,7 @@ class Trees:
         self.on_removed: Callable[[NodeId], None] = lambda node: None
         self.on_rebind: Callable[[NodeId, NodeId], None] = lambda old, new: None
         self._acknowledged: dict[NodeId, int] = {}
+        self._doubted: dict[NodeId, int] = {}
         self._tombstones: dict[ItemId, int] = {}
 
     # -- what the server acknowledged
@@ -44,19 +45,23 @@ class Trees:
         self._acknowledged[entry.id] = self.epoch
 
     def acknowledge_change(self, entry: Entry, item: Item) -> None:
-        """Record a move or permission change of an item; its revision advances unless somebody else was there too."""
-        before = entry.content
-        if before is None or before.revision is None:
+        """Record a move or permission change of an item; its revision advances unless somebody else was there too.
+
+        What a listing has shown of others' changes, and what is not taken in here yet, stays known.
+        """
+        base, listed = self.state.base.get(entry.id), self.remote.get(entry.id)
+        old = entry.content.revision if entry.content is not None else None
+        is_overtaken = old is not None and (item.size, item.key) != (old.size, old.key)
+        if entry.content is None or old is None or is_overtaken:
             self.acknowledge(entry)
+        else:
+            self.advance(entry, Content(entry.content.size, entry.content.sha256, item.revision))
+        now = self.remote.get(entry.id)
+        if base is None or now is None or listed is None or listed.item != entry.item:
             return
-        old = before.revision
-        if (item.size, item.key) != (old.size, old.key):
-            listed = self.remote.get(entry.id)
-            self.acknowledge(entry)
-            if listed is not None and listed.item == entry.item:
-                self.remote.put(replace(entry, content=listed.content))  # what is known of the other's version
-            return
-        self.advance(entry, Content(before.size, before.sha256, item.revision))
+        if entry.permission is base.permission:
+            now = replace(now, permission=listed.permission)
+        self.remote.put(replace(now, content=listed.content) if is_overtaken else now)
 
     def advance(self, entry: Entry, content: Content) -> None:
         """Record a newer revision of the same bytes; a clean local file follows."""
@@ -122,8 +127,9 @@ class Trees:
         self.changes += 1
         rekey(self.remote, old, new)
         self.on_rebind(old, new)
-        if old in self._acknowledged:
-            self._acknowledged[new] = self._acknowledged.pop(old)
+        for epochs in (self._acknowledged, self._doubted):
+            if old in epochs:
+                epochs[new] = epochs.pop(old)
 
     # -- listings
 
@@ -174,9 +180,20 @@ class Trees:
         """Return the nodes that were acknowledged in this epoch or later."""
         return {node for node, at in self._acknowledged.items() if at >= epoch}
 
+    def doubt(self, node: NodeId) -> None:
+        """Note that a node was found to be otherwise than it is known: nothing but a listing that begins later tells."""
+        self._doubted[node] = self.epoch
+
     def is_unlisted(self, node: NodeId) -> bool:
-        """Tell whether a node was acknowledged after the last listing that was taken in had begun."""
-        return node in self._acknowledged
+        """Tell whether what is known of a node is no ground to delete it.
+
+        It was found to be otherwise, or it is a directory and was acknowledged, since the last listing that was taken
+        in had begun.
+        """
+        if node in self._doubted:
+            return True
+        entry = self.remote.get(node)
+        return node in self._acknowledged and entry is not None and entry.kind is Kind.DIRECTORY
 
     def buried_since(self, epoch: int) -> set[ItemId]:
         """Return the items that were deleted in this epoch or later."""
@@ -185,6 +202,7 @@ class Trees:
     def end_listing(self, epoch: int) -> None:
         """Forget what no listing can miss any more."""
         self._acknowledged = {node: at for node, at in self._acknowledged.items() if at >= epoch}
+        self._doubted = {node: at for node, at in self._doubted.items() if at >= epoch}
         self._tombstones = {item: at for item, at in self._tombstones.items() if at >= epoch}
 
 

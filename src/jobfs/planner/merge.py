@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from jobfs.model import ROOT, Entry, Kind, NodeId, Permission, TreeView, Trouble
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import RESERVED
-from jobfs.planner.naming import conflict_name, is_hidden_name
+from jobfs.planner.naming import conflict_name, is_hidden_name, parse_hidden
 from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, ConflictStamp, is_same_content
 
 
@@ -88,9 +88,14 @@ class Merge:
 
     @staticmethod
     def _wish(base: Entry | None, local: Entry) -> tuple[NodeId, str]:
-        """Return where the user has a node. One that only stepped aside here, to a hidden name, is where it was."""
-        place = base if base is not None and is_hidden_name(local.name) else local
-        return place.parent, place.name
+        """Return where the user has a node. One that only stepped aside, to a hidden name, is where it was.
+
+        One that base has under a hidden name too was to be deleted, and was kept for what others had put into it.
+        """
+        if base is None or not is_hidden_name(local.name):
+            return local.parent, local.name
+        hidden = parse_hidden(base.name)
+        return base.parent, base.name if hidden is None else hidden.name
 
     def _judge_both(self, case: Case, local: Entry, remote: Entry) -> None:
         base = case.base

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from jobfs.model import ROOT, Entry, Kind, NodeId, TreeView
+from jobfs.planner.naming import is_hidden_name
 from jobfs.planner.plan import Rebind
 
 
 def is_settled(base: Entry | None, local: Entry | None, remote: Entry | None) -> bool:
-    """Tell whether the three entries of a node agree, so that nothing is to be done for it."""
-    if base is None or local is None or remote is None:
+    """Tell whether the three entries of a node agree, so that nothing is to be done for it.
+
+    A hidden name is nobody's wish, even where all three have it: it was kept for what others had put into it.
+    """
+    if base is None or local is None or remote is None or is_hidden_name(base.name):
         return False
     if base is not remote and not _is_acknowledged(base, remote):
         return False
