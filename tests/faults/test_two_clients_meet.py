@@ -193,7 +193,9 @@ def test_a_directory_is_not_deleted_on_a_listing_older_than_what_a_request_found
     play(tmp_path, story)
 
 
-def test_a_directory_that_somebody_filled_while_another_was_renamed_over_it_is_not_left_under_a_hidden_name(tmp_path: Path) -> None:
+def test_a_directory_that_somebody_filled_while_another_was_renamed_over_it_is_not_left_under_a_hidden_name(
+    tmp_path: Path,
+) -> None:
     async def story(open_: Open) -> None:
         remote = TimedRemote()
         remote.put("e", None)

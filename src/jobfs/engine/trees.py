@@ -181,7 +181,7 @@ class Trees:
         return {node for node, at in self._acknowledged.items() if at >= epoch}
 
     def doubt(self, node: NodeId) -> None:
-        """Note that a node was found to be otherwise than it is known: nothing but a listing that begins later tells."""
+        """Note that a node was found to be otherwise than known: nothing but a listing that begins later tells."""
         self._doubted[node] = self.epoch
 
     def is_unlisted(self, node: NodeId) -> bool:
