@@ -200,6 +200,18 @@ class FrozenTree:
             if entry.id != ROOT:
                 self._children.setdefault(entry.parent, {})[entry.name] = entry.id
 
+    @classmethod
+    def of(cls, entries: dict[NodeId, Entry], children: dict[NodeId, dict[str, NodeId]]) -> FrozenTree:
+        """Return a tree that consists of these dictionaries, which fit together and which nobody else changes."""
+        tree = cls()
+        entries.setdefault(ROOT, tree._entries[ROOT])
+        tree._entries, tree._children = entries, children
+        return tree
+
+    def parts(self) -> tuple[dict[NodeId, Entry], dict[NodeId, dict[str, NodeId]]]:
+        """Return what ``of`` takes. Whoever changes these dictionaries must be the only one that has the tree."""
+        return self._entries, self._children
+
     def get(self, node: NodeId) -> Entry | None:
         """Return the entry of a node, or None."""
         return self._entries.get(node)

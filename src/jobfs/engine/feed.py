@@ -18,16 +18,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from jobfs.engine.heap import growing
 from jobfs.engine.listing import Listing, take_listing
 from jobfs.engine.lookup import get_if_there
 from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
 from jobfs.engine.trees import Trees
-from jobfs.errors import JobfsError, NotFound
-from jobfs.model import Entry, Item, ItemId, Kind, NodeId, Problem, TreeView, may_expert_write
-from jobfs.planner.identity import changed_nodes, identify
-from jobfs.planner.view import build_view
-from jobfs.store.trees import Tree
+from jobfs.errors import JobfsError, NotFound, ProtocolViolation, Refused
+from jobfs.model import Item, ItemId, Kind, NodeId, Problem, Trouble, may_expert_write
+from jobfs.planner.identity import Identified, changed_nodes, identify
+from jobfs.planner.view import View, build_view
+from jobfs.store.trees import SyncedView, Tree
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ _FIRST_SILENCE_S = 2.0
 _LAST_SILENCE_S = 120.0
 _MAX_CONFIRMED = 64
 _NAP_S = 5.0
-_PART_ROWS = 2000
+PART_ROWS = 2000
+"""A listing of more is worked on in parts, and where that cannot be, in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,22 +264,14 @@ class Feed:
             self._trees.end_listing(epoch)
             return False
         self._trees.absorb_moves(items)
-        view = build_view(items) if len(items) < _PART_ROWS else await asyncio.to_thread(build_view, items)
-        held = spared | set(self._watcher.busy) | self._trees.acknowledged_since(epoch)
-        found = identify(
-            view,
-            self._trees.state.base,
-            self._trees.state.synced,
-            self._trees.remote,
-            held=held,
-            tombstones=self._trees.buried_since(epoch),
-            allocate=self._trees.state.allocate,
-        )
+        view = build_view(items) if len(items) < PART_ROWS else await asyncio.to_thread(build_view, items)
+        with growing(len(items)):
+            found, held = await self._identify(view, spared, epoch)
         changed = changed_nodes(self._trees.remote, found.tree)
-        self._trees.remote = _mutable(found.tree)
+        self._trees.remote = Tree.of(found.tree)
         self._trees.end_listing(epoch)
-        self.problems = view.problems
-        self.opaque = found.opaque
+        self.problems = (*view.problems, *_unreadable(listing), *self._rules.problems)
+        self.opaque = found.opaque if not listing.malformed else frozenset(self._trees.remote)
         is_plain = listing.is_stable and not (held or doubtful or view.hidden)
         self._last = (fingerprint, self._trees.changes) if is_plain else None
         self._watcher.remote_changed(changed)
@@ -285,15 +279,58 @@ class Feed:
         self._watcher.hidden_seen(view.hidden, epoch)
         return bool(changed)
 
+    async def _identify(self, view: View, spared: set[NodeId], epoch: int) -> tuple[Identified, set[NodeId]]:
+        """Return the view as a tree, and the nodes that it could not judge.
+
+        A large one is made in a thread, so that whoever asks for names meanwhile is answered. Where anything that it
+        depends on was changed until it was ready, it is made again at once.
+        """
+        state = self._trees.state
+        if len(view.by_path) >= PART_ROWS:
+            before, held = self._situation(), self._held(spared, epoch)
+            numbers = map(NodeId, state.allocate_many(len(view.by_path)))
+            found = await asyncio.to_thread(
+                identify,
+                view,
+                state.base.copy(),
+                SyncedView(state.local.copy()),
+                self._trees.remote.copy(),
+                held=held,
+                tombstones=self._trees.buried_since(epoch),
+                allocate=numbers.__next__,
+            )
+            if (before, held) == (self._situation(), self._held(spared, epoch)):
+                return found, held
+        held = self._held(spared, epoch)
+        found = identify(
+            view,
+            state.base,
+            state.synced,
+            self._trees.remote,
+            held=held,
+            tombstones=self._trees.buried_since(epoch),
+            allocate=state.allocate,
+        )
+        return found, held
+
+    def _situation(self) -> tuple[int, ...]:
+        """Return what changes with everything that the meaning of a listing depends on, but for the nodes held."""
+        state, trees = self._trees.state, self._trees
+        return state.base.version, state.local.version, trees.remote.version, trees.changes
+
+    def _held(self, spared: set[NodeId], epoch: int) -> set[NodeId]:
+        """Return the nodes that a listing cannot judge."""
+        return spared | set(self._watcher.busy) | self._trees.acknowledged_since(epoch)
+
     async def _shown(self, rows: Sequence[Item]) -> tuple[list[Item], tuple[int, int]]:
         """Return the items that are not ignored, and a fingerprint of them; others run between parts of the work."""
         items: list[Item] = []
         total = 0
-        for at in range(0, len(rows), _PART_ROWS):
-            part = [item for item in rows[at : at + _PART_ROWS] if not self._is_ignored(item)]
+        for at in range(0, len(rows), PART_ROWS):
+            part = [item for item in rows[at : at + PART_ROWS] if not self._is_ignored(item)]
             total += sum(map(hash, part))
             items += part
-            if len(rows) > _PART_ROWS:
+            if len(rows) > PART_ROWS:
                 await asyncio.sleep(0)
         return items, (len(items), total)
 
@@ -317,14 +354,21 @@ class Feed:
         missing = [entry for entry in self._trees.remote.entries() if entry.item is not None and entry.item not in seen]
         spared = {entry.id for entry in missing[_MAX_CONFIRMED:]}
         for entry in missing[:_MAX_CONFIRMED]:
-            if entry.item is not None and await get_if_there(self._remote, entry.item) is not None:
+            if entry.item is not None and await self._is_there(entry.item):
                 spared.add(entry.id)
         return spared
 
+    async def _is_there(self, item: ItemId) -> bool:
+        """Tell whether an item is still there, if only as one that cannot be read."""
+        try:
+            return await get_if_there(self._remote, item) is not None
+        except (ProtocolViolation, Refused):
+            return True
 
-def _mutable(tree: TreeView) -> Tree[Entry]:
-    copy: Tree[Entry] = Tree()
-    for entry in map(tree.get, tree):
-        if entry is not None:
-            copy.put(entry)
-    return copy
+
+def _unreadable(listing: Listing) -> tuple[Problem, ...]:
+    """Return what the user has to know of the rows that could not be read."""
+    if not listing.malformed:
+        return ()
+    detail = f"{listing.malformed} items of the server's list cannot be read and are not shown; none of them is touched"
+    return (Problem(None, "", Trouble.UNKNOWN_TYPE, detail),)

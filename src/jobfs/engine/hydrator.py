@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 DEFAULT_DEADLINE_S = 30.0
 """How long a read waits for bytes that make no progress at all."""
 
+_SLOWEST_BYTES_PER_S = 1024
+"""A download that is slower than this makes no progress."""
+
 _RANGE = "range"
 """The setting that says whether the server honours ranges."""
 
@@ -52,20 +55,24 @@ class _Hydration:
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
 
     async def wait(self, is_there: Callable[[], bool], deadline_s: float) -> None:
-        """Wait until something is there; the deadline starts anew with every sign of life."""
+        """Wait until something is there; the deadline starts anew with every sign of life.
+
+        A few bytes are none: a server that drips would keep everybody waiting for ever.
+        """
         while not is_there():
             if self._error is not None:
                 raise self._error
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters[future] = is_there
-            seen = self.transfer.steps
+            steps, received = self.transfer.steps, self.transfer.received
             try:
                 async with asyncio.timeout(deadline_s):
                     await future
             except TimeoutError:
-                if self.transfer.steps == seen:
+                enough = received + _SLOWEST_BYTES_PER_S * deadline_s
+                if self.transfer.steps == steps and self.transfer.received < enough:
                     raise DeadlineExceeded(
-                        f"no bytes from the server within {deadline_s:.0f} s", "try again when the server answers"
+                        f"hardly a byte from the server within {deadline_s:.0f} s", "try again when the server answers"
                     ) from None
             finally:
                 del self._waiters[future]

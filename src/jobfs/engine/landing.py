@@ -56,7 +56,9 @@ class Landing:
         self.present = Extents()
         self.shown = Extents()
         self.steps = 0
-        """Grows with every sign of life; who waits measures progress by it."""
+        """Grows with every sign of life but bytes; who waits measures progress by it, and by ``received``."""
+        self.received = 0
+        """So many bytes came, over all answers and tries."""
         self._on_change = on_change
         self._unproven: list[Answer] = []
         self._answers = 0
@@ -104,7 +106,8 @@ class Landing:
             _write_at(self.descriptor, first, view[first - start : beyond - start])
             self._mark(answer, first, min(beyond, answer.end - 1))
         answer.at = end
-        self.tick()
+        self.received += len(chunk)
+        self._on_change()
 
     def close(self, answer: Answer) -> None:
         """Note that a body has ended in good order.

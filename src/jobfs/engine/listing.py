@@ -3,7 +3,10 @@
 The first page tells the total; the others go out concurrently. Neighbouring pages overlap by one row: a deletion
 together with an insertion keeps the total and would otherwise hide a skipped row. A set of pages that does not fit
 together is asked for again; if it never fits, the union is returned as *unstable*, and nothing may be taken for
-deleted from it.
+deleted from it. The same holds for rows that could not be read: they are there, whatever they are.
+
+What the server claims is not trusted: nothing is made ready for a total before that many rows have come, and a
+workspace has its limit.
 """
 
 from __future__ import annotations
@@ -14,10 +17,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from jobfs.engine.remote import Page, Remote
+from jobfs.errors import ProtocolViolation
 from jobfs.model import Item, ItemId
 
 PAGE_ROWS = 100
 PARALLEL_PAGES = 8
+MOST_ITEMS = 1 << 20
+"""A workspace of more items is refused (contract, protocol P): they take a gigabyte here, and hours to list."""
+
 _PASSES = 3
 
 
@@ -27,54 +34,76 @@ class Listing:
 
     :param is_stable: all pages fitted together: an item that is not in here was not there.
     :param requests: how many pages it took.
+    :param malformed: how many rows could not be read.
     """
 
     items: Sequence[Item]
     is_stable: bool
     requests: int
+    malformed: int = 0
 
 
 async def take_listing(remote: Remote) -> Listing:
     """List every item.
 
     :raises ApiError: a page could not be had.
+    :raises ProtocolViolation: there are more than ``MOST_ITEMS``.
     """
     union: dict[ItemId, Item] = {}
-    requests = 0
+    requests = malformed = 0
     for _ in range(_PASSES):
         pages = await _pass(remote)
         requests += len(pages)
+        malformed = sum(page.malformed for page in pages)
         rows: dict[ItemId, Item] = {}
         for page in pages:
             rows.update((item.id, item) for item in page.items)
         if _fits(pages, len(rows)):
-            return Listing(list(rows.values()), True, requests)
+            return Listing(list(rows.values()), not malformed, requests, malformed)
         union.update(rows)
-    return Listing(list(union.values()), False, requests)
+        _check_count(len(union))
+    return Listing(list(union.values()), False, requests, malformed)
 
 
 async def _pass(remote: Remote) -> list[Page]:
     first = await remote.list_page(skip=0, take=PAGE_ROWS)
+    rows = _rows(first)
     if first.total is None:
         return [first, *await _until_nothing_new(remote, first)]
-    step = len(first.items) + first.malformed - 1
-    if first.total <= len(first.items) + first.malformed or step < 1:
+    _check_count(max(first.total, rows))
+    if first.total <= rows or rows < 2:
         return [first]
-    slots = asyncio.Semaphore(PARALLEL_PAGES)
+    return [first, *await _others(remote, range(rows - 1, first.total - 1, rows - 1), rows)]
 
-    async def page_at(skip: int) -> Page:
-        async with slots:
-            return await remote.list_page(skip=skip, take=PAGE_ROWS)
 
-    skips = range(step, first.total - 1, step)
-    return [first, *await asyncio.gather(*(page_at(skip) for skip in skips))]
+async def _others(remote: Remote, skips: Sequence[int], received: int) -> list[Page]:
+    """Return the pages at these places, a few at a time; after an empty one, which no honest total allows, no more."""
+    pages: dict[int, Page] = {}
+    left = iter(skips)
+
+    async def bring() -> None:
+        nonlocal left, received
+        while (skip := next(left, None)) is not None:
+            pages[skip] = page = await remote.list_page(skip=skip, take=PAGE_ROWS)
+            received += _rows(page)
+            _check_count(received - len(pages))
+            if not _rows(page):
+                left = iter(())
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(PARALLEL_PAGES, len(skips))):
+                group.create_task(bring())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [pages[skip] for skip in sorted(pages)]
 
 
 async def _until_nothing_new(remote: Remote, first: Page) -> list[Page]:
     """Page on where the server does not tell a total."""
     pages: list[Page] = []
     seen = {item.id for item in first.items}
-    skip = len(first.items)
+    skip = received = _rows(first)
     while skip:
         page = await remote.list_page(skip=skip - 1, take=PAGE_ROWS)
         fresh = {item.id for item in page.items} - seen
@@ -82,8 +111,24 @@ async def _until_nothing_new(remote: Remote, first: Page) -> list[Page]:
             break
         pages.append(page)
         seen |= fresh
-        skip += len(page.items) - 1
+        received += _rows(page)
+        _check_count(received - len(pages))
+        if _rows(page) < 2:
+            break  # one row, and not the one that it has to begin with: this leads nowhere
+        skip += _rows(page) - 1
     return pages
+
+
+def _rows(page: Page) -> int:
+    return len(page.items) + page.malformed
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_ITEMS:
+        raise ProtocolViolation(
+            f"the server lists {count} items, more than {MOST_ITEMS}",
+            "look at the workspace there; jobfs takes no more",
+        )
 
 
 def _fits(pages: Sequence[Page], distinct: int) -> bool:

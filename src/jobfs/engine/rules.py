@@ -11,16 +11,19 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
+from jobfs.engine.lookup import get_if_there
 from jobfs.engine.remote import Remote
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import ProtocolViolation
-from jobfs.model import ROOT, Item, Kind, LocalNode, NodeId, Revision
+from jobfs.errors import ApiError, NotFound, ProtocolViolation, Refused
+from jobfs.model import ROOT, Item, Kind, LocalNode, NodeId, Problem, Revision, Trouble
 from jobfs.planner.ignore import IGNORE_FILE
 
 _log = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 20
+_MOST_TRIES = 3
+"""After so many failures in a row one version of the file is given up: nobody's whole workspace waits for it."""
 
 
 class Rules:
@@ -36,6 +39,9 @@ class Rules:
         self._remote = remote
         self._text = ""
         self._seen: Revision | None = None
+        self._failures = 0
+        self.problems: tuple[Problem, ...] = ()
+        """Why the server's rules are not in force, where they are not."""
         self.read_local: Callable[[LocalNode], bytes | None] = self._read_blob
         self.on_change: Callable[[], None] = lambda: None
 
@@ -59,7 +65,9 @@ class Rules:
     async def see_items(self, items: Iterable[Item]) -> None:
         """Take the rules from the server where a listing shows a newer version, before the listing is taken in.
 
-        :raises ApiError: the file could not be read.
+        A version that cannot be had for good is passed over, with a problem: the rules stay as they are.
+
+        :raises ApiError: the file could not be read; after a few times it counts as not to be had.
         """
         record = self._local()
         if record is not None and record.is_dirty:
@@ -67,10 +75,32 @@ class Rules:
         item = next((item for item in items if item.path == IGNORE_FILE and item.kind is Kind.FILE), None)
         if item is None or item.revision == self._seen or (record and self._is_known(record, item.revision)):
             return
-        text = await self._download(item)
-        self._seen = item.revision
+        try:
+            text = await self._download(item)
+        except ApiError as error:
+            await self._give_up(item, error)
+            return
+        self._seen, self._failures, self.problems = item.revision, 0, ()
         if self._set(text):
             self._reflag()
+
+    async def _give_up(self, item: Item, error: ApiError) -> None:
+        """Pass over a version that cannot be had; raise the error where there may be a newer one, or it may pass."""
+        self._failures += 1
+        is_final = isinstance(error, (NotFound, ProtocolViolation, Refused)) and await self._is_newest(item)
+        if not is_final and self._failures < _MOST_TRIES:
+            raise error
+        self._seen, self._failures = item.revision, 0
+        detail = f"these rules are not in force: {error.cause}"
+        self.problems = (Problem(None, IGNORE_FILE, Trouble.REFUSED, detail),)
+        _log.warning("%s: %s", IGNORE_FILE, detail)
+
+    async def _is_newest(self, item: Item) -> bool:
+        try:
+            found = await get_if_there(self._remote, item.id)
+        except (ProtocolViolation, Refused):
+            return True
+        return found is not None and found.revision == item.revision
 
     def _is_known(self, record: LocalNode, revision: Revision) -> bool:
         is_newest = record.content is not None and record.content.revision == revision
@@ -103,6 +133,10 @@ class Rules:
         async with self._remote.download(item.id) as download:
             async for chunk in download.chunks():
                 received += chunk
+                if len(received) > item.size:
+                    break
+        if len(received) != item.size:
+            raise ProtocolViolation(f"{IGNORE_FILE} has another length than the list says", "save it again")
         return received.decode("utf-8", "replace")
 
     def _set(self, text: str) -> bool:

@@ -24,6 +24,7 @@ from typing import assert_never
 from jobfs.engine.attention import FIRST_PAUSE_S, LAST_PAUSE_S, Attention
 from jobfs.engine.cache import Cache
 from jobfs.engine.feed import Feed, FeedTimes
+from jobfs.engine.heap import growing
 from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
@@ -373,9 +374,10 @@ class Session:
             gone = sum(known.get(node) is not None and None in (here.get(node), there.get(node)) for node in due)
             if gone <= FEW:
                 nodes = sorted(due)
-                for at in range(0, len(nodes), PART_NODES):
-                    await self._round(self._free(nodes[at : at + PART_NODES]))
-                    await asyncio.sleep(0)
+                with growing(len(nodes)):
+                    for at in range(0, len(nodes), PART_NODES):
+                        await self._round(self._free(nodes[at : at + PART_NODES]))
+                        await asyncio.sleep(0)
                 return
         await self._round(self._free(due))
 

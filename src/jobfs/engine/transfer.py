@@ -76,8 +76,13 @@ class Transfer:
 
     @property
     def steps(self) -> int:
-        """Grows with every sign of life."""
+        """Grows with every sign of life but bytes."""
         return self._landing.steps
+
+    @property
+    def received(self) -> int:
+        """So many bytes came."""
+        return self._landing.received
 
     @property
     def arrived(self) -> int:

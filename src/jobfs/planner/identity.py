@@ -91,7 +91,7 @@ class _Matcher:
         self._tombstones = tombstones
         self._visible = {item.id for item in view.by_path.values() if item is not None}
         self._entries: dict[NodeId, Entry] = {}
-        self._taken: set[tuple[NodeId, str]] = set()
+        self._children: dict[NodeId, dict[str, NodeId]] = {}
         self._node_at: dict[str, NodeId] = {"": ROOT}
         self._doubtful: list[NodeId] = []
         self._seen_held: dict[NodeId, Entry] = {}
@@ -124,7 +124,7 @@ class _Matcher:
             self._place_hidden(hidden, known, earlier)
         self._keep_held()
         opaque = (self._node_at[path] for path in self._view.opaque if path in self._node_at)
-        return Identified(FrozenTree(self._entries.values()), frozenset(opaque))
+        return Identified(FrozenTree.of(self._entries, self._children), frozenset(opaque))
 
     def _by_id(
         self, item: Item | None, known: Mapping[ItemId, NodeId], earlier: Mapping[ItemId, NodeId]
@@ -200,11 +200,8 @@ class _Matcher:
         return directory in self._held and self._before.get(directory) is not None
 
     def _put(self, entry: Entry) -> None:
-        if (entry.parent, entry.name) in self._taken:
+        if not self._put_if_free(entry):
             self._doubtful.append(entry.id)
-            return
-        self._taken.add((entry.parent, entry.name))
-        self._entries[entry.id] = entry
 
     def _place_hidden(self, item: Item, known: Mapping[ItemId, NodeId], earlier: Mapping[ItemId, NodeId]) -> None:
         """Keep a known item that has a hidden name.
@@ -256,16 +253,20 @@ class _Matcher:
                 del wanted[entry.id]
                 self._put_if_free(entry)
 
-    def _put_if_free(self, entry: Entry) -> None:
-        if (entry.parent, entry.name) not in self._taken:
-            self._taken.add((entry.parent, entry.name))
-            self._entries[entry.id] = entry
+    def _put_if_free(self, entry: Entry) -> bool:
+        """Put an entry unless its place is taken; tell whether it was not."""
+        siblings = self._children.setdefault(entry.parent, {})
+        if siblings.setdefault(entry.name, entry.id) != entry.id:
+            return False
+        self._entries[entry.id] = entry
+        return True
 
     def _prune(self) -> None:
         """Drop what hangs on a held directory that fits nowhere any more."""
-        while loose := [e.id for e in self._entries.values() if e.parent != ROOT and e.parent not in self._entries]:
-            for node in loose:
-                del self._entries[node]
+        while loose := [e for e in self._entries.values() if e.parent != ROOT and e.parent not in self._entries]:
+            for entry in loose:
+                del self._entries[entry.id]
+                self._children.pop(entry.parent, None)
 
 
 def _content(item: Item, base: Entry | None, before: Entry | None) -> Content | None:

@@ -45,8 +45,8 @@ def _is_acknowledged(base: Entry, remote: Entry) -> bool:
 def unsettled(base: TreeView, local: TreeView, remote: TreeView, touched: Iterable[NodeId]) -> set[NodeId]:
     """Return the touched nodes on which the trees disagree, with every other such node that decides about them.
 
-    These are their directories, whatever has or wants one of their places, and, for a directory that one side
-    lacks, what is in it.
+    These are their directories, whatever has or wants one of their places, for a directory that moves whatever moves
+    above its places, and, for a directory that one side lacks, what is in it.
     """
     found: set[NodeId] = set()
     seen: set[NodeId] = {ROOT}
@@ -66,12 +66,24 @@ def unsettled(base: TreeView, local: TreeView, remote: TreeView, touched: Iterab
             for tree in (base, local, remote):
                 if (occupant := tree.child(parent, name)) is not None and occupant != node:
                     queue.append(occupant)
+        if all(entry.kind is not Kind.DIRECTORY for entry in places.values()):
+            continue
+        if len(places) > 1:
+            queue.extend(above for parent, _ in places for above in _ancestors(parent, local, remote))
         is_new_there = entries[0] is None and entries[1] is None  # what is in it is new as well, and touched itself
-        is_lacking = (entries[1] is None or entries[2] is None) and not is_new_there
-        if is_lacking and any(entry.kind is Kind.DIRECTORY for entry in places.values()):
+        if (entries[1] is None or entries[2] is None) and not is_new_there:
             for tree in (base, local, remote):
                 queue.extend(tree.children(node).values())
     return found
+
+
+def _ancestors(node: NodeId, local: TreeView, remote: TreeView) -> Iterator[NodeId]:
+    """Yield the directories above a node. Where the two sides disagree about one, it looks further by itself."""
+    seen = {ROOT}
+    while node not in seen and (entry := local.get(node) or remote.get(node)) is not None:
+        seen.add(node)
+        node = entry.parent
+        yield node
 
 
 def find_rebinds(base: TreeView, local: TreeView, remote: TreeView, nodes: Iterable[NodeId]) -> list[Rebind]:

@@ -60,11 +60,12 @@ def is_older(one: str, other: str) -> bool:
     """Tell whether the first time is before the second; False where they cannot be compared (contract T-13)."""
     if one == other:
         return False
-    first, second = _time(one), _time(other)
+    first, second = time_of(one), time_of(other)
     return first is not None and second is not None and first < second
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
+    """Return a time of the server; None where it is no time with an offset."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

@@ -192,6 +192,14 @@ class State:
         self._next_node += 1
         return node
 
+    def allocate_many(self, count: int) -> range:
+        """Return so many node numbers that were never used in this store."""
+        numbers = range(self._next_node, self._next_node + count)
+        if numbers.stop > self._reserved:
+            self._reserve(numbers.stop + _ID_BLOCK)
+        self._next_node = numbers.stop
+        return numbers
+
     def _reserve(self, end: int) -> None:
         """Promise, in the transaction under way if there is one, that every number in use is below ``end``."""
         before = self._reserved

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
-from jobfs.model import ROOT, Entry, LocalNode, NodeId
+from jobfs.model import ROOT, Entry, FrozenTree, LocalNode, NodeId
 
 E = TypeVar("E", bound=Entry)
 
@@ -25,13 +25,30 @@ class Tree(Generic[E]):
     :param is_exclusive: whether a second node at a place raises.
     """
 
-    __slots__ = ("_children", "_crowded", "_entries", "_is_exclusive")
+    __slots__ = ("_children", "_crowded", "_entries", "_is_exclusive", "version")
 
     def __init__(self, *, is_exclusive: bool = False) -> None:
         self._is_exclusive = is_exclusive
         self._crowded: dict[tuple[NodeId, str], list[NodeId]] = {}
         self._entries: dict[NodeId, E] = {}
         self._children: dict[NodeId, dict[str, NodeId]] = {}
+        self.version = 0
+        """Grows with every change."""
+
+    @staticmethod
+    def of(tree: FrozenTree) -> Tree[Entry]:
+        """Return a tree with what another one holds, whose dictionaries it takes over: that one is not used again."""
+        made: Tree[Entry] = Tree()
+        made._entries, made._children = tree.parts()
+        return made
+
+    def copy(self) -> Tree[E]:
+        """Return a tree that holds the same and no longer changes with this one."""
+        made: Tree[E] = Tree(is_exclusive=self._is_exclusive)
+        made._entries = self._entries.copy()
+        made._children = {parent: names.copy() for parent, names in self._children.items()}
+        made._crowded = {place: nodes.copy() for place, nodes in self._crowded.items()}
+        return made
 
     def get(self, node: NodeId) -> E | None:
         """Return the entry of a node, or None."""
@@ -58,6 +75,7 @@ class Tree(Generic[E]):
     def put(self, entry: E) -> E | None:
         """Set a node's entry, moving it where its place changed; return what was there before."""
         before = self._entries.get(entry.id)
+        self.version += 1
         self._entries[entry.id] = entry
         if entry.id == ROOT:
             return before
@@ -82,6 +100,7 @@ class Tree(Generic[E]):
     def drop(self, node: NodeId) -> E | None:
         """Remove a node; return what was there. Its children, if any, keep pointing at it."""
         before = self._entries.pop(node, None)
+        self.version += 1
         if before is not None and node != ROOT:
             self._leave(before)
         return before
