@@ -222,6 +222,54 @@ def test_a_hidden_file_that_a_replace_made_late_is_deleted(tmp_path: Path) -> No
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("data", [b"bytes", None], ids=["file", "directory"])
+@restarted_or_not
+def test_a_step_aside_done_late_when_the_item_had_gone_on_to_its_place_is_taken_back(
+    tmp_path: Path, data: bytes | None, is_restarted: bool
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        item = remote.put("a", data)
+        remote.put("d", None)
+        async with open_(remote) as mount:
+            slow = remote.fail("before", ("update", ".old", OutcomeUnknown("slow")))
+            await mount.rename("a", "d/b")
+            await make(mount, "a", data and b"another")  # so that the first one has to step aside
+            await mount.settle()
+            wanted = {"a": data and b"another", "d": None, "d/b": data}
+            assert (slow, remote.tree()) == ([], wanted)
+            hidden = next(what.split()[-1] for _, what in remote.asked("update") if what.endswith(".old"))
+            if not is_restarted:
+                await asyncio.sleep(LATE_S / 2)
+                await remote.update(item.id, path=hidden)
+                assert await ending(mount) == wanted
+                return
+        async with open_(remote) as mount:
+            await remote.update(item.id, path=hidden)
+            assert await ending(mount) == wanted
+
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------------------------------------------------ refused
+
+
+def test_what_was_to_be_done_after_a_request_that_the_server_refused_is_done_without_it(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("d", None)
+        remote.put("d/x", b"bytes")
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+            left = remote.fail("before", ("update", " e", Refused("no", reason="too pink")))
+            await mount.rename("d", "e")
+            await mount.write("a", b"new")
+            await mount.session.drain(10)
+            assert (left, remote.tree()) == ([], {"a": b"new", "d": None, "d/x": b"bytes"})
+
+    play(tmp_path, story)
+
+
 # --------------------------------------------------------------------------------------------- replaces cut off
 
 

@@ -37,6 +37,8 @@ FOUND = {
     10101: "an old place of a directory was taken for the place of a replace whose answer was lost",
     10318: "a deletion that waited for earlier requests was sent although a listing had shown a new version",
     118137: "a directory that somebody filled while another was renamed over it kept its hidden name",
+    410456: "what was to come after a request that the server refused waited for ever",
+    411107: "a file stepped aside once more, late, after it had gone on to its place, and stayed hidden",
     300582: "a directory was deleted on a listing that was older than what a request had found in it",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }

@@ -347,15 +347,17 @@ class Pusher:
         before = self._path(there.parent, there.name)
         hidden = parse_hidden(change.name)
         if hidden is None:
-            await self._move_item(change, base, base.item, before)
+            await self._move_item(change, base, base.item, before, lambda: None)
             return
         # What a displaced file was may be deleted once its place is taken; what only steps aside never.
         old = base.content.revision if base.content is not None and isinstance(change, Displace) else None
-        async with self.replacer.stepping_aside(Aside(hidden.token, change.node, before, old)):
-            await self._move_item(change, base, base.item, before)
+        async with self.replacer.stepping_aside(Aside(hidden.token, change.node, before, old)) as on_doubt:
+            await self._move_item(change, base, base.item, before, on_doubt)
 
-    async def _move_item(self, change: MoveRemote | Displace, base: Entry, item_id: ItemId, before: str) -> None:
-        item = await move(self._remote, item_id, self._path(change.parent, change.name))
+    async def _move_item(
+        self, change: MoveRemote | Displace, base: Entry, item_id: ItemId, before: str, on_doubt: Callable[[], None]
+    ) -> None:
+        item = await move(self._remote, item_id, self._path(change.parent, change.name), on_doubt=on_doubt)
         if isinstance(change, Displace) and _is_other_version(base, item):
             await move(self._remote, item_id, before)  # changed since the listing: it must not be deleted unseen
             self._trees.observe(change.node, item)

@@ -34,7 +34,7 @@ from jobfs.errors import (
     ServerFailure,
     StateError,
 )
-from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, Permission, Revision
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, Permission, Revision, path_of
 from jobfs.planner.naming import Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
 from jobfs.planner.plan import ConflictStamp
 from jobfs.store.state import Aside
@@ -103,22 +103,25 @@ class Replacer:
             raise
 
     @asynccontextmanager
-    async def stepping_aside(self, aside: Aside) -> AsyncIterator[None]:
+    async def stepping_aside(self, aside: Aside) -> AsyncIterator[Callable[[], None]]:
         """Remember, while the block runs, that an item is moved to a hidden name.
 
-        Once that is acknowledged base has the hidden name, and the planner knows what is left to do.
+        Once that is acknowledged base has the hidden name, and the planner knows what is left to do. The block is given
+        what it calls where the request is sent anew, so that the first one may be done later.
         """
         with self._trees.state.transaction():
             self._trees.state.put_aside(aside)
         try:
-            yield
+            yield lambda: self._doubted.add(aside.token)
         except (Overtaken, NotFound, Refused):
             self._leave(aside, may_come_late=False)
             raise
         except BaseException:
             self._leave(aside, may_come_late=True)
             raise
-        if aside.token not in self._leftover:  # else an earlier try of the same move may still be done
+        if aside.token in self._doubted:
+            self._leave(aside, may_come_late=True)
+        elif aside.token not in self._leftover:  # else an earlier try of the same move may still be done
             with self._trees.state.transaction():
                 self._trees.state.drop_aside(aside.token)
 
@@ -172,13 +175,18 @@ class Replacer:
             await self._put_back(moved, path)
         await delete(self._remote, new.id)
 
-    async def _put_back(self, moved: Item, path: str) -> None:
-        """Give another's version its name back, or a conflict name beside it where a third one has the name by now."""
+    async def _put_back(self, moved: Item, path: str, *, is_replaced: bool = False) -> None:
+        """Give a version its name back, or a conflict name beside it where another one has the name by now.
+
+        :param is_replaced: it is the one that was to be replaced: then that other one does so.
+        """
         try:
             await move(self._remote, moved.id, path)
             return
         except PathExists:
-            pass
+            if is_replaced:
+                await delete(self._remote, moved.id)
+                return
         above, slash, name = path.rpartition("/")
         taken: set[str] = set()
         while True:
@@ -312,14 +320,22 @@ class Replacer:
         above, slash, _ = old.path.rpartition("/")
         path = f"{above}{slash}{aside.path.rpartition('/')[2]}"  # its directory may have been renamed since
         is_known = aside.node == ROOT or self._is_in_base(old.id)
+        if expected is None and (home := self._home(old.id)) is not None:
+            path = home  # it only stepped aside, and has gone on to its place since
         if was_ours and (not is_known or await self._remote.find(path)):
             await delete(self._remote, old.id)
             return
         try:
-            await self._put_back(old, path)
+            await self._put_back(old, path, is_replaced=was_ours)
         except ParentMissing:  # its directory was moved without it (contract I-18)
             await self._make_directories(above)
-            await self._put_back(old, path)
+            await self._put_back(old, path, is_replaced=was_ours)
+
+    def _home(self, item: ItemId) -> str | None:
+        """Return where base has an item, or None where that is a hidden name or nowhere."""
+        base = self._trees.state.base
+        entry = next((entry for entry in base.entries() if entry.item == item), None)
+        return None if entry is None or is_hidden_name(entry.name) else path_of(base, entry.id)
 
     def _is_in_base(self, item: ItemId) -> bool:
         """Tell whether an item still is what we know at its place: the one that should follow it was never seen."""

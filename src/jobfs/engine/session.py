@@ -23,6 +23,7 @@ from typing import assert_never
 
 from jobfs.engine.attention import FIRST_PAUSE_S, LAST_PAUSE_S, Attention
 from jobfs.engine.cache import Cache
+from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
 from jobfs.engine.heap import growing
 from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
@@ -36,13 +37,11 @@ from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, 
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
-from jobfs.model import Item, ItemId, Kind, NodeId, Problem, path_of
+from jobfs.model import Item, ItemId, NodeId, Problem, path_of
 from jobfs.planner.guards import FEW, check_deletions
 from jobfs.planner.plan import (
     Conflict,
     ConflictPolicy,
-    DeleteRemote,
-    Displace,
     LocalChange,
     Plan,
     Rebind,
@@ -444,43 +443,19 @@ class Session:
             copy = f": the local version is now {conflict.copy}" if conflict.copy else ""
             _log.info("conflict (%s) at %s%s", conflict.kind.value, conflict.path, copy)
 
-    def _is_listing_needed(self, plan: Plan) -> bool:
-        """Tell whether a plan deletes on the server on the word of a listing that is too old for that.
-
-        No delete of the API is conditional, and a directory goes with everything in it (contract I-23): whatever
-        appeared there since the last listing would be destroyed unseen. So a directory waits for a listing that began
-        after we last did something to it: an earlier one could not tell what is in it.
-        """
-        if not self.options.pushes:
-            return False
-        doomed = [
-            node for stage in plan.to_remote for one in stage if isinstance(one, DeleteRemote) for node in one.nodes
-        ]
-        return bool(doomed) and (not self.feed.is_fresh() or any(map(self.trees.is_unlisted, doomed)))
-
-    def _spare_displaced(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """Leave out deletions of directories that these stages move aside: what somebody put into one until then is
-        in no listing. Under its hidden name nobody finds it, so the next listing tells.
-        """
-        moved = {change.node for stage in stages for change in stage if isinstance(change, Displace)}
-        moved = {node for node in moved if (entry := self.trees.remote.get(node)) and entry.kind is Kind.DIRECTORY}
-        if not moved:
-            return stages
-        return tuple(
-            tuple(one for one in stage if not (isinstance(one, DeleteRemote) and moved.intersection(one.nodes)))
-            for stage in stages
-        )
-
     async def _execute(self, plan: Plan, due: set[NodeId]) -> None:
         if self._is_guarded(plan):
             return
-        if self._is_listing_needed(plan):
+        if self.options.pushes and is_listing_needed(plan, self.trees, is_fresh=self.feed.is_fresh()):
             self.await_listing(due)
             return
         self.attention.until_moved(plan.waiting)
         self._recorder.apply_base(plan.to_base)
         self.look_again(base_node(recorded) for recorded in plan.to_base if not isinstance(recorded, Rebind))
-        stages = self._spare_displaced(plan.to_remote) if self.options.pushes else ()
+        stages = spare_displaced(plan.to_remote, self.trees) if self.options.pushes else ()
+        stages, refused = up_to_refused(stages, self.refusals)
+        for node, blocker in refused.items():
+            self.traffic.block(node, blocker)
         changes = [change for stage in stages for change in stage]
         for change in changes:
             self.traffic.hold(change)
@@ -570,8 +545,10 @@ class Session:
                     self.attention.stale(node)
                 case Outcome.OFFLINE:
                     self.attention.until_online((node,))
-                case Outcome.REFUSED:
+                case Outcome.REFUSED if change.node in self.refusals:
                     self.traffic.block(node, change.node)
+                case Outcome.REFUSED:  # it was to come after what was refused, but may not depend on it
+                    self.look_again((node,))
                 case _:
                     assert_never(outcome)
         if outcome is Outcome.STALE:
