@@ -1,3 +1,28 @@
-"""jobfs: the workspace of a remote expert job as an ordinary folder."""
+"""jobfs: the workspace of a remote expert job as an ordinary folder.
+
+For scripts: ``Workspace``, or ``AsyncWorkspace`` for those who await; ``Permission``; every failure is one of
+``jobfs.errors``. They are imported when they are first asked for, so that ``import jobfs`` alone costs nothing.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+__all__ = ["AsyncWorkspace", "JobSettings", "Permission", "Workspace", "__version__"]
+
+_PLACES = {
+    "AsyncWorkspace": "workspace.awaiting",
+    "JobSettings": "api.studio",
+    "Permission": "model",
+    "Workspace": "workspace.blocking",
+}
+"""Where each public name lives. ``__init__.pyi`` tells type checkers the same."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,9 @@
     │   │   ├── PathExists      the target path is taken
     │   │   ├── ParentMissing   the parent directory is not there
     │   │   ├── InvalidPath     the server does not take this path
+    │   │   ├── Changed         somebody else changed it meanwhile
+    │   │   ├── IsDirectory     a directory is where a file is meant
+    │   │   ├── NotEmpty        the directory holds something
     │   │   └── TooLarge        413, 507: the server does not take this much
     │   ├── RateLimited         429 after all tries
     │   ├── ServerFailure       5xx after all tries
@@ -98,6 +101,18 @@ class ParentMissing(Refused):
 
 class InvalidPath(Refused):
     """The server does not take this path."""
+
+
+class Changed(Refused):
+    """Somebody else changed it meanwhile: their version is untouched, and ours was not stored. Look at theirs first."""
+
+
+class IsDirectory(Refused):
+    """A directory is where a file is meant."""
+
+
+class NotEmpty(Refused):
+    """The directory holds something, and is not to be removed with it."""
 
 
 class TooLarge(Refused):

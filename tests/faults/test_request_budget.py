@@ -10,8 +10,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 from commands import in_process
 from editors import DOCUMENT, EDITORS, edit
 from engine_harness import Mounted, eventually, mounted, run
+from real_programs import TRANSPORTS, SlowClock, served
 from request_log import STILL, Files, RequestLog, logged_server, new_job, on_server, simulated
 from virtual_loop import VirtualLoop, run_virtually
 
@@ -28,10 +28,7 @@ from jobfs.api.transport import Transport
 from jobfs.engine.feed import FeedTimes
 from jobfs.engine.session import Options
 from jobfs.engine.workspace import SystemClock
-from jobfs.fuse.fusepy import FusepyTransport
-from jobfs.fuse.kernel import KernelTransport
 from jobfs.fuse.mounting import mount_at
-from jobfs.fuse.options import MountOptions
 from jobfs.model import Kind
 
 SAVE = ["create", "update", "update", "delete"]
@@ -393,6 +390,19 @@ def test_however_slow_an_editor_is_its_temporary_and_lock_files_are_never_on_the
     run_virtually(1, scenario)
 
 
+@pytest.mark.parametrize("editor", ["Word", "a temporary file", "sed -i"])
+def test_a_new_file_whose_name_looks_passing_rests_for_half_a_second(tmp_path: Path, editor: str) -> None:
+    async def scenario(loop: VirtualLoop) -> None:
+        async with simulated(loop, tmp_path, {DOCUMENT: b"old"}) as (mount, sight):
+            await mount.read(DOCUMENT)
+            await edit(mount, EDITORS[editor], pause_s=0.4)
+            await mount.settle()
+        assert sight.ever == {"docs", DOCUMENT}
+        assert sight.server.tree() == {"docs": None, DOCUMENT: b"new"}
+
+    run_virtually(1, scenario)
+
+
 NEW_DOCUMENT = ["VS Code", "gedit", "LibreOffice", "a temporary file"]
 
 
@@ -429,77 +439,6 @@ def test_an_idle_hour_on_an_ended_job_takes_at_most_20_listings(tmp_path: Path) 
 # --------------------------------------------------------------------------------------------------- real programs
 
 REAL_TREE: Files = {f"src/{number // 5}/{number}.py": b"print(%d)\n" % number for number in range(20)}
-TRANSPORTS = {"kernel": KernelTransport, "fusepy": FusepyTransport}
-
-
-class SlowClock(SystemClock):
-    """A clock ten times slower than the machine's: the pauses of a program on a busy machine stay short for us."""
-
-    def monotonic_s(self) -> float:
-        return super().monotonic_s() / 10
-
-
-class Programs:
-    """Runs programs in a mount that this process serves: never a call of our own goes to the mount."""
-
-    def __init__(self, point: Path) -> None:
-        self._point = point
-
-    async def run(self, *words: str) -> str:
-        """Run a program in the mount; return what it prints."""
-        program = await asyncio.create_subprocess_exec(
-            "sh",
-            *("-c", 'cd "$0" && exec "$@"', str(self._point)),  # as ``cwd`` it would be entered before we go on
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"},
-        )
-        try:
-            printed, _ = await program.communicate()
-        except BaseException:
-            with suppress(ProcessLookupError):
-                program.kill()
-            raise
-        assert program.returncode == 0, printed.decode()
-        return printed.decode()
-
-    async def git(self, *words: str) -> str:
-        """Run git."""
-        return await self.run("git", "-c", "user.name=u", "-c", "user.email=u@localhost", *words)
-
-    async def vim(self, path: str, text: str, backup_copy: str) -> None:
-        """Open a file, set its first line, save, and leave."""
-        settings = f"set backupskip= writebackup backupcopy={backup_copy}"
-        words = (
-            "-u",
-            "NONE",
-            "-i",
-            "NONE",
-            "-es",
-            "-c",
-            settings,
-            "-c",
-            f"call setline(1, '{text}')",
-            "-c",
-            "wq",
-            path,
-        )
-        await self.run("vim", *words)
-
-
-@asynccontextmanager
-async def served(mount: Mounted, folder: Path, transport: str) -> AsyncIterator[Programs]:
-    """Let real programs use a mount."""
-    point = folder / "mnt"
-    point.mkdir()
-    fuse = TRANSPORTS[transport]()
-    await fuse.mount(mount.vfs, point, MountOptions("jobfs#budget"))
-    try:
-        yield Programs(point)
-    finally:
-        await fuse.unmount()
 
 
 @pytest.mark.mount

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import errno
 import os
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pytest
 from folder_harness import Desk, run
 
-import jobfs
-from jobfs.folder.disk import Disk, Seen, folded, is_copy_name
+from jobfs.folder.disk import Disk, Seen
+from jobfs.folder.names import folded, is_copy_name
 from jobfs.model import Kind, Trouble
 
 
@@ -183,24 +182,3 @@ def test_a_full_disk_is_tried_again_by_itself(tmp_path: Path) -> None:
     Full.room = False
     run(desk.sync(make_disk=Full))
     assert desk.tree() == {"a": b"a"}
-
-
-PORTABLE = ("folder/", "store/", "planner/", "model.py", "errors.py", "engine/transfer.py")
-NOT_EVERYWHERE = {
-    *("fork", "pread", "pwrite", "mkfifo", "geteuid", "getuid", "chown", "fchmod", "fchown", "statvfs", "sendfile"),
-    *("copy_file_range", "posix_fallocate", "posix_fadvise", "fdatasync", "getxattr", "setxattr", "listxattr"),
-}
-
-
-def test_folder_mode_uses_nothing_that_exists_on_one_system_only() -> None:
-    source = Path(jobfs.__file__).parent
-    files = [path for path in source.rglob("*.py") if path.relative_to(source).as_posix().startswith(PORTABLE)]
-    wrong = []
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {alias.name for alias in node.names} | {getattr(node, "module", None) or ""}
-                wrong += [f"{path.name}: {name}" for name in names & {"fcntl", "pwd", "grp", "resource", "termios"}]
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
-                wrong += [f"{path.name}: os.{node.attr}"] * (node.attr in NOT_EVERYWHERE)
-    assert wrong == []

@@ -340,6 +340,18 @@ def test_a_remote_file_whose_place_a_link_has_waits_until_the_link_is_gone(desk:
     assert run(desk.in_step()) == {"a": b"a"}
 
 
+def test_what_is_in_a_remote_directory_whose_place_a_link_has_waits_with_it(desk: Desk) -> None:
+    (desk.root / "d").symlink_to("elsewhere")
+    desk.model.put("d", None)
+    desk.model.put("d/e", None)
+    desk.model.put("d/e/a.txt", b"there")
+    summary = run(desk.sync())
+    assert [problem.path for problem in summary.problems] == ["d"]
+    assert desk.model.tree() == {"d": None, "d/e": None, "d/e/a.txt": b"there"}
+    (desk.root / "d").unlink()
+    assert run(desk.in_step()) == {"d": None, "d/e": None, "d/e/a.txt": b"there"}
+
+
 def test_a_name_that_is_not_utf8_is_a_problem_and_its_neighbours_travel(desk: Desk) -> None:
     (desk.root / "good").write_text("g")
     with open(os.fsencode(desk.root) + b"/bad\xff", "wb") as file:

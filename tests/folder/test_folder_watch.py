@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from watchdog.observers.api import BaseObserver, EventEmitter
 
 from jobfs.errors import FolderError
 from jobfs.folder.coalesce import EVERYWHERE
+from jobfs.folder.disk import Disk, Listed
 from jobfs.folder.report import What
 from jobfs.folder.sync import FolderSync, SyncOptions
 from jobfs.model import Trouble
@@ -303,5 +305,43 @@ def test_a_link_that_appears_is_a_problem_and_goes_with_it(desk: Desk) -> None:
             await eventually(lambda: [p.trouble for p in sync.summary().problems] == [Trouble.UNSUPPORTED_KIND])
             os.unlink(desk.root / "link")
             await eventually(lambda: sync.summary().problems == ())
+
+    run(story())
+
+
+class Paused(Disk):
+    """A disk whose walk, once it has listed everything, lets something happen before it hands over what it found."""
+
+    after_walk: Callable[[], None] | None = None
+
+    def walk(self, top: str, is_ignored: Callable[[str, bool], bool]) -> Iterator[Listed]:
+        found = list(super().walk(top, is_ignored))
+        act, Paused.after_walk = Paused.after_walk, None
+        if act is not None:
+            act()
+        return iter(found)
+
+
+def test_what_happens_during_a_scan_is_found_by_the_next_one(desk: Desk) -> None:
+    """Whatever the scan has listed already is outdated then, and the events are all that tells of it."""
+    desk.write("changed", "old")
+    desk.write("removed", "old")
+    desk.write("moved/file", "old")
+
+    def act() -> None:
+        desk.write("changed", "new", is_old=False)
+        desk.write("dir/made", "new", is_old=False)
+        (desk.root / "removed").unlink()
+        (desk.root / "moved").rename(desk.root / "elsewhere")
+
+    async def story() -> None:
+        async with desk.watching(make_disk=Paused) as sync:
+            await desk.agrees()
+            Paused.after_walk = act
+            sync.side.want(EVERYWHERE)
+            await eventually(lambda: Paused.after_walk is None)
+            await desk.agrees()
+            assert set(desk.model.tree()) == {"changed", "dir", "dir/made", "elsewhere", "elsewhere/file"}
+            assert desk.model.tree()["changed"] == b"new"
 
     run(story())

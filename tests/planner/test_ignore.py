@@ -5,6 +5,9 @@ from __future__ import annotations
 import timeit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
 from jobfs.planner.ignore import Ignore
 
@@ -140,3 +143,55 @@ def test_a_warm_answer_takes_under_five_microseconds() -> None:
     runs = 2000
     best = min(timeit.repeat(lambda: rules.is_ignored("a/b/c/d.txt", False), number=runs, repeat=5)) / runs
     assert best < 5e-6
+
+
+NAMES = (
+    "a",
+    "b",
+    ".git",
+    "node_modules",
+    "lu1x.tmp",
+    "~$a",
+    "a~",
+    "#a#",
+    ".#a",
+    "4913",
+    ".a.swp",
+    "._b",
+    ".nfs0",
+    "(a|b)",
+)
+LINES = (
+    "a",
+    "/a",
+    "a/",
+    "a/b",
+    "**/b",
+    "a/**",
+    "!a",
+    "!*.swp",
+    "*",
+    "?",
+    "[ab]",
+    r"\(a|b)",
+    "# not",
+    "",
+    " ",
+    "a*b",
+    "/*/b",
+)
+
+
+@given(
+    st.lists(st.sampled_from(LINES), max_size=4),
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=3),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_path_is_ignored_exactly_where_the_patterns_one_by_one_say_so(
+    patterns: list[str], parts: list[str], is_directory: bool, has_builtin: bool
+) -> None:
+    rules = Ignore("\n".join(patterns), builtin=has_builtin)
+    spec = GitIgnoreSpec.from_lines(rules.patterns)
+    paths = ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts))] + ["/".join(parts) + "/" * is_directory]
+    assert rules.is_ignored("/".join(parts), is_directory) is any(bool(spec.check_file(path).include) for path in paths)

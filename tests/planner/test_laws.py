@@ -73,6 +73,21 @@ def test_touching_only_what_changed_is_enough(three: Three) -> None:
     assert world.plan().is_empty
 
 
+@settings(max_examples=400, deadline=None)
+@given(sides(), st.randoms(use_true_random=False))
+def test_what_is_planned_before_the_rest_does_no_harm(three: Three, chance: random.Random) -> None:
+    """A change of the user rests for a moment, and what a listing showed meanwhile is planned without it."""
+    world = build(*three)
+    world.relist()
+    for node in chance.sample(world.all_nodes(), len(world.all_nodes())):
+        if (plan := world.plan([node])) and not plan.fetch:
+            world.apply(plan)
+            world.relist()
+    world.converge(MAX_ROUNDS)
+    world.check_agreement()
+    assert texts_at_stake(*three) - contents(world) == set()
+
+
 @settings(max_examples=200, deadline=None)
 @given(sides(plain=True))
 def test_without_conflicts_and_guesses_at_identity_it_does_not_matter_which_side_did_what(three: Three) -> None:

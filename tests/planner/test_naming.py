@@ -16,6 +16,7 @@ from jobfs.planner.naming import (
     conflict_name,
     hidden_name,
     is_hidden_name,
+    is_passing_name,
     parse_hidden,
     token_of,
     unalias_name,
@@ -185,3 +186,27 @@ def test_an_id_in_an_alias_is_harmless_and_does_not_change_what_it_stands_for() 
     assert alias_with_id("a", "x/../1") == "a%~x----1"
     assert unalias_name(alias_with_id("a", "abc")) == "a"
     assert size(alias_with_id("n" * 255, "i" * 300)) == 255
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".report.md.x7Kq2A", True),
+        ("sedAbC123", True),
+        ("tmpab12cd34", True),
+        (".tmpA1b2C3", True),
+        ("report.md.tmp", True),
+        ("report.md.tmp.4711.1795330781476", True),
+        ("package.json.3735928559", True),
+        (".report.md8675309", True),
+        ("report.md", False),
+        (".jobfsignore", False),
+        ("template", False),
+        ("tmp", False),
+        ("sediment", False),
+        ("2026-11-22.log", False),
+        ("part.001", False),
+    ],
+)
+def test_a_passing_name_is_one_that_programs_make_up_for_a_moment(name: str, expected: bool) -> None:
+    assert is_passing_name(name) is expected

@@ -323,3 +323,9 @@ def test_the_path_of_a_conflict_is_the_place_after_all_moves() -> None:
     assert (conflict.path, conflict.copy) == ("e/a", "e/a (conflict from desk 2024-05-06 070809)")
     made.converge()
     assert path_of(made.local, conflict.node) == "e/a"
+
+
+def test_a_directory_is_not_put_below_itself_where_the_move_that_would_do_so_is_not_planned_yet() -> None:
+    made = world("d/ d/e/ f/", "f/ f/x/<d f/x/e/<d/e", "d/ d/e/ d/e/y/<f")
+    made.converge_by_touch([at(made, "f")])
+    assert made.listing(made.local) == made.listing(made.remote) == {"d": "/", "d/e": "/", "d/e/y": "/"}

@@ -39,6 +39,8 @@ FOUND = {
     118137: "a directory that somebody filled while another was renamed over it kept its hidden name",
     410456: "what was to come after a request that the server refused waited for ever",
     411107: "a file stepped aside once more, late, after it had gone on to its place, and stayed hidden",
+    454184: "a reader of a version that was replaced while it arrived was given the rest of another one",
+    530870: "a directory to be removed was given up, under a hidden name, while something could not yet move out of it",
     300582: "a directory was deleted on a listing that was older than what a request had found in it",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }

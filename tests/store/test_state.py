@@ -42,6 +42,23 @@ def test_what_a_transaction_did_is_there_after_reopening(tmp_path: Path) -> None
     again.close()
 
 
+def test_what_is_only_shown_is_forgotten_with_its_node_unless_the_deletion_is_undone(tmp_path: Path) -> None:
+    state = State.open(tmp_path)
+    kept, gone = a_file(state, "kept"), a_file(state, "gone")
+    for node in (kept, gone):
+        state.show_local(replace(node, mtime_ns=9))
+    with state.transaction():
+        state.drop_local(gone.id)
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        state.drop_local(kept.id)
+        raise ZeroDivisionError
+    assert state._shown == {kept.id}
+    state.close()
+    again = State.open(tmp_path)
+    assert again.local.get(kept.id) == replace(kept, mtime_ns=9)
+    again.close()
+
+
 def test_a_transaction_that_raises_leaves_memory_and_disk_as_they_were(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     node = a_file(state, "a")

@@ -116,13 +116,23 @@ class Desk:
 
     @asynccontextmanager
     async def watching(
-        self, options: SyncOptions | None = None, *, make_observer: ObserverFactory = system_observer
+        self,
+        options: SyncOptions | None = None,
+        *,
+        make_disk: Callable[[Path], Disk] = Disk,
+        make_observer: ObserverFactory = system_observer,
     ) -> AsyncIterator[FolderSync]:
         """Keep in step while the block runs; then stop, which pushes the last changes."""
         with self.opened() as state:
             chosen = options or SyncOptions(watch=True, host="testhost", times=QUICK)
             sync = FolderSync(
-                state, self.remote, self.root, options=chosen, make_observer=make_observer, progress=self.events.append
+                state,
+                self.remote,
+                self.root,
+                options=chosen,
+                make_disk=make_disk,
+                make_observer=make_observer,
+                progress=self.events.append,
             )
             task = asyncio.create_task(sync.run())
             try:

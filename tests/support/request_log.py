@@ -47,30 +47,35 @@ _WORDS = {
 class RequestLog(list[RequestRecord]):
     """The requests of a server, with a look at one workspace at each.
 
-    Attributes: ``seen``, what the watched workspace held when each answer went out.
+    Attributes: ``seen``, what the watched workspace held when each answer went out; ``job``, whose workspace that is.
     """
 
     def __init__(self, server: RunningServer) -> None:
         super().__init__()
         self.server = server
         self.seen: list[Files] = []
-        self._job = ""
+        self.job = ""
 
     def append(self, record: RequestRecord) -> None:
         """Take in a request; called on the server's loop, after what was asked for is done."""
         super().append(record)
-        if self._job:
-            self.seen.append(Sandbox(self.server.state, self._job, owner="user").contents())
+        if self.job:
+            self.seen.append(Sandbox(self.server.state, self.job, owner="user").contents())
 
     def watch(self, job: str) -> None:
         """Look at this job's workspace from now on, and forget what was asked before."""
-        self._job = job
+        self.job = job
         self.forget()
 
     def forget(self) -> None:
         """Forget every request so far."""
         self.clear()
         self.seen.clear()
+
+    @property
+    def now(self) -> Files:
+        """What the watched workspace holds now."""
+        return self.server.call(lambda: Sandbox(self.server.state, self.job, owner="user").contents())
 
     @property
     def asked(self) -> list[str]:

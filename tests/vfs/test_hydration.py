@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import resource
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from downloads import MIB, Hold, blobs_in, content_of, digest, is_hydrated, large, opened
 from engine_harness import DEADLINE_S, QUICK, Mounted, eventually, mounted, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,77 +21,13 @@ from jobfs.engine.compose import mirror_session
 from jobfs.engine.extents import Extents
 from jobfs.engine.pieces import PIECE_BYTES
 from jobfs.engine.session import Options
-from jobfs.errors import NotFound, ProtocolViolation, Unreachable
+from jobfs.errors import ProtocolViolation, Unreachable
 from jobfs.planner.ignore import Ignore
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
 from jobfs.server.switches import parse
 from jobfs.store.state import State
 from jobfs.vfs.operations import Vfs
-
-MIB = 1 << 20
-BLOCK = os.urandom(MIB)
-
-
-def content_of(size: int) -> bytes:
-    """Return bytes of which no two MiB are alike."""
-    blocks = (bytes([number]) + BLOCK[1:] for number in range(-(-size // MIB)))
-    return b"".join(blocks)[:size]
-
-
-def large(remote: ModelRemote, size: int) -> bytes:
-    """Put a large file there."""
-    remote.chunk_bytes = MIB // 2
-    data = content_of(size)
-    remote.put("big", data)
-    return data
-
-
-def digest(data: bytes) -> str:
-    """Return what stands for large contents in a comparison."""
-    return hashlib.sha256(data).hexdigest()
-
-
-@contextmanager
-def opened(mount: Mounted, path: str) -> Iterator[int]:
-    handle = mount.vfs.open(mount.node(path), os.O_RDONLY)
-    try:
-        yield handle
-    finally:
-        mount.vfs.release(handle)
-
-
-def blobs_in(directory: Path) -> list[Path]:
-    return [file for file in (directory / "blobs").rglob("*") if file.is_file()]
-
-
-def is_hydrated(mount: Mounted, path: str) -> bool:
-    record = mount.session.state.local.get(mount.node(path))
-    return record is not None and record.blob is not None
-
-
-class Hold:
-    """Holds back the chunks of a file that lie in a stretch, until it is let go."""
-
-    def __init__(self, start: int, end: int) -> None:
-        self._start = start
-        self._end = end
-        self._gate = asyncio.Event()
-        self.held = 0
-        self.given_up = 0
-
-    async def __call__(self, offset: int) -> None:
-        if self._start <= offset < self._end and not self._gate.is_set():
-            self.held += 1
-            try:
-                await self._gate.wait()
-            except asyncio.CancelledError:
-                self.given_up += 1
-                raise
-
-    def let_go(self) -> None:
-        self._gate.set()
-
 
 # -- how many requests
 
@@ -257,103 +192,6 @@ def test_a_range_that_fails_leaves_its_reader_to_the_pieces(tmp_path: Path) -> N
             with opened(mount, "big") as handle:
                 assert await mount.vfs.read(handle, 4096, far) == data[far:][:4096]
             assert digest(await mount.read("big")) == digest(data)
-
-    run(scenario())
-
-
-# -- never a mixture
-
-
-def read_in_order_while_it_changes(
-    directory: Path, size: int, step: int
-) -> tuple[set[int], type[BaseException] | None]:
-    """Read a file whose content is changed when its reader has come half-way; return which bytes were seen."""
-
-    async def scenario() -> tuple[set[int], type[BaseException] | None]:
-        remote = ModelRemote(honours_ranges=True)
-        remote.chunk_bytes = MIB
-        remote.put("big", b"1" * size)
-        hold = Hold(size // 2, size)
-        remote.before_chunk = hold
-        seen: set[int] = set()
-        async with mounted(directory, remote) as mount:
-            with opened(mount, "big") as handle:
-                try:
-                    for at in range(0, size, step):
-                        seen |= set(await mount.vfs.read(handle, step, at))
-                        if at + step >= size // 2:
-                            remote.put("big", b"2" * size)
-                            hold.let_go()
-                except NotFound as error:
-                    return seen, type(error)
-        return seen, None
-
-    return run(scenario())
-
-
-def test_a_reader_of_a_file_that_changes_sees_one_version_or_an_error(tmp_path: Path) -> None:
-    seen, error = read_in_order_while_it_changes(tmp_path, 10 * PIECE_BYTES, MIB)
-    assert seen == set(b"1")
-    assert error is not None
-    assert blobs_in(tmp_path) == []
-
-
-def test_far_ahead_nobody_is_shown_a_newer_version_than_the_listed_one(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        remote = ModelRemote(honours_ranges=True)
-        remote.chunk_bytes = MIB
-        remote.put("big", b"1" * (4 * PIECE_BYTES))
-        hold = Hold(MIB, 3 * PIECE_BYTES)
-        remote.before_chunk = hold
-        async with mounted(tmp_path, remote) as mount:
-            with opened(mount, "big") as handle:
-                assert await mount.vfs.read(handle, 4096, 0) == b"1" * 4096
-                newer = remote.put("big", b"2" * (4 * PIECE_BYTES))
-                with pytest.raises(NotFound):
-                    await mount.vfs.read(handle, 4096, 4 * PIECE_BYTES - 4096)
-            hold.let_go()
-            await mount.pull()
-            assert set(await mount.read("big")) == set(b"2")
-            await eventually(lambda: is_hydrated(mount, "big"))
-            assert mount.session.state.local.get(mount.node("big")).content.revision == newer.revision
-
-    run(scenario())
-
-
-def test_a_file_that_changes_during_its_download_is_not_content_though_nobody_reads_it(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        remote = ModelRemote(honours_ranges=True)
-        large(remote, 3 * PIECE_BYTES)
-        hold = Hold(2 * PIECE_BYTES, 3 * PIECE_BYTES)
-        remote.before_chunk = hold
-        async with mounted(tmp_path, remote) as mount:
-            whole = asyncio.create_task(mount.session.hydrator.fetch(mount.node("big")))
-            await eventually(lambda: hold.held == 1)
-            remote.put("big", content_of(3 * PIECE_BYTES)[::-1])
-            hold.let_go()
-            with pytest.raises(NotFound):
-                await whole
-            assert blobs_in(tmp_path) == []
-
-    run(scenario())
-
-
-def test_a_rename_of_ours_during_a_download_is_no_other_version(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        remote = ModelRemote(honours_ranges=True)
-        data = large(remote, 4 * PIECE_BYTES)
-        hold = Hold(MIB, 4 * PIECE_BYTES)
-        remote.before_chunk = hold
-        async with mounted(tmp_path, remote) as mount:
-            with opened(mount, "big") as handle:
-                whole = asyncio.create_task(mount.vfs.read(handle, len(data), 0))
-                await eventually(lambda: hold.held == 4)
-                await mount.rename("big", "renamed")
-                await mount.settle()
-                hold.let_go()
-                assert digest(await whole) == digest(data)
-            await eventually(lambda: is_hydrated(mount, "renamed"))
-            assert len(remote.ranges) == 4
 
     run(scenario())
 

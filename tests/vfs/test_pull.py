@@ -221,6 +221,30 @@ def test_writing_on_after_a_remote_version_took_the_name_becomes_a_conflict_copy
     run(scenario())
 
 
+def test_writing_on_after_the_file_was_deleted_elsewhere_becomes_a_conflict_copy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("d", None)
+        remote.put("d/a.txt", b"first")
+        for name in "xyz":
+            remote.put(name, b"stays")
+        async with mounted(tmp_path, remote) as mount:
+            handle = mount.vfs.open(mount.node("d/a.txt"), os.O_RDWR)
+            assert await mount.vfs.read(handle, 10, 0) == b"first"
+            await remote.delete(remote.at("d").id)
+            await mount.pull()
+            assert mount.names() == ["x", "y", "z"]
+            await mount.vfs.write(handle, b" and more", 5)
+            await mount.vfs.flush(handle)
+            mount.vfs.release(handle)
+            await mount.settle()
+            [copy] = set(remote.tree()) - set("xyz")
+            assert copy.startswith("a (conflict from testhost")
+            assert remote.tree()[copy] == b"first and more"
+
+    run(scenario())
+
+
 def test_one_download_serves_many_readers_as_the_bytes_arrive(tmp_path: Path) -> None:
     async def scenario() -> None:
         import asyncio

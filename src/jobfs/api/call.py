@@ -48,6 +48,7 @@ class Call:
     :param can_repeat: whether repeating it changes nothing; None means so for GET and DELETE only.
     :param has_slash_twin: whether another spelling of the final slash may be tried (contract T-1).
     :param is_transfer: whether it carries content, up or down, other than a small file that goes out at once.
+    :param content: whose content it carries, for displays: a path going up, an item coming down.
     :param is_sensitive: it or its answer holds secrets: the body of an answer is never kept in an exception.
     :param secret: a value it carries, which is cut out of the reason that a refusal gives.
     :param is_endless: an event stream: holds no slot.
@@ -66,6 +67,7 @@ class Call:
     can_repeat: bool | None = None
     has_slash_twin: bool = True
     is_transfer: bool = False
+    content: str = ""
     is_sensitive: bool = False
     secret: str = field(default="", repr=False)
     is_endless: bool = False

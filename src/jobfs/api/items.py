@@ -235,7 +235,7 @@ class Items:
         """Open the content. A range is a wish: see ``Download.offset``."""
 
         def call(headers: Mapping[str, str]) -> Call:
-            return self._item_call("GET", item, "/download", headers=headers, is_transfer=True)
+            return self._item_call("GET", item, "/download", headers=headers, is_transfer=True, content=item)
 
         async with open_download(self._transport, call, offset, length) as download:
             yield download
@@ -246,7 +246,8 @@ class Items:
         async def create(spelt: str) -> Item:
             fields = [("type", type_), ("path", spelt), ("permission", permission.value)]
             body = Multipart(fields, [file] if file else [])
-            call = self._call("POST", self._path, repr(path), body=body, is_transfer=not body.is_small)
+            is_transfer = not body.is_small
+            call = self._call("POST", self._path, repr(path), body=body, is_transfer=is_transfer, content=path)
             return self._one(await self._transport.json(call), repr(path))
 
         return await self._in_either_spelling(path, create)

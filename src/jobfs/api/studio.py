@@ -33,6 +33,8 @@ DEFAULT_BASE = "https://api.perstack.ai"
 _JOBS = f"{PREFIX}/expert_jobs/"
 _ANSWER = "interactiveToolCallResult"
 _MOST_QUERY_CHARACTERS = 20480
+_MOST_SEEN = 10_000
+"""Checkpoints that are remembered: one that comes again after so many others costs a listing and nothing else."""
 
 _W = TypeVar("_W", bound=wire.Wire)
 
@@ -287,7 +289,7 @@ class Workspace(Items):
         super().__init__(studio._transport, path, f"workspace of job {job_id}", Lifecycle.EXPERT_JOB)
         self._studio = studio
         self._is_known_empty = False
-        self._seen: set[str] = set()
+        self._seen: dict[int, None] = {}
         self.job_id = job_id
 
     @property
@@ -300,15 +302,18 @@ class Workspace(Items):
         return (await self._studio.get_job(self.job_id)).status
 
     async def hints(self) -> AsyncIterator[Checkpoint]:
-        """Yield the expert's checkpoints as they come, each once in the life of this object.
+        """Yield the expert's checkpoints as they come, each once however often the stream is opened anew.
 
         The stream is optional (contract C-5); where there is none, or it breaks, this ends.
         """
         try:
             async with self._studio.stream_checkpoints(self.job_id) as stream:
                 async for checkpoint in stream:
-                    if checkpoint.id not in self._seen:
-                        self._seen.add(checkpoint.id)
+                    mark = hash(checkpoint.id)
+                    if mark not in self._seen:
+                        self._seen[mark] = None
+                        if len(self._seen) > _MOST_SEEN:
+                            del self._seen[next(iter(self._seen))]
                         yield checkpoint
         except errors.ApiError as error:
             _log.debug("no checkpoint stream: %s", error)

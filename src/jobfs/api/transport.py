@@ -42,7 +42,7 @@ from jobfs.api.failures import (
 from jobfs.api.keys import KeyKind, Keys
 from jobfs.api.limiter import Limiter, Limits, Outcome, Slot
 from jobfs.api.retry import Retries, Setback, retry_after_s
-from jobfs.api.wire import parse_json
+from jobfs.api.wire import WRONG_ANSWER, parse_json
 
 log = logging.getLogger("jobfs.api")
 
@@ -51,6 +51,7 @@ _KEPT_ON_OTHER_ORIGIN = frozenset({"accept", "accept-encoding", "range", "user-a
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+_ENCODINGS = ("gzip", "deflate")
 _KEPT_WARM_S = 30.0
 _A_LANES_LIMITS = httpx.Limits(max_connections=2, max_keepalive_connections=2, keepalive_expiry=_KEPT_WARM_S)
 """One connection to the server, and one to where it redirects."""
@@ -78,6 +79,7 @@ class _Progress:
 
     deadline: float
     tries: int = 0
+    refusals: int = 0
     is_sent: bool = False
     is_unclear: bool = False
     is_respelt: bool = False
@@ -238,7 +240,10 @@ class Transport:
                 return None
             wait_s = self._retries.wait_s(progress.tries, self._chance())
         else:
-            wait_s = setback.retry_after_s + self._chance() * self._retries.first_s
+            # A server that asks for no time at all, again and again, gets our own growing pauses all the same.
+            progress.refusals += 1
+            own_s = self._retries.wait_s(progress.refusals, self._chance())
+            wait_s = max(setback.retry_after_s, own_s) + self._chance() * self._retries.first_s
         return wait_s if self._clock() + wait_s < progress.deadline else None
 
     async def _try(
@@ -295,12 +300,12 @@ class Transport:
         """Send the request and follow its redirects; leaves the answer that counts in ``opened``."""
         url = self._url(call, is_respelt=progress.is_respelt)
         headers = self._headers(call)
-        for _ in range(MOST_REDIRECTS + 1):
+        for followed in range(MOST_REDIRECTS + 1):
             progress.is_sent = progress.is_sent or call.method != "GET"
             opened.response = await self._send(opened.lane, call, url, headers)
             opened.is_elsewhere = url.origin != self.base.origin
             target = _redirect(call, url, opened.response)
-            if target is None:
+            if target is None or followed == MOST_REDIRECTS:
                 return
             await opened.response.aclose()
             if target.origin != url.origin:
@@ -360,7 +365,7 @@ class Transport:
         return headers
 
     async def _read_json(self, call: Call, opened: _Opened) -> object:
-        response = _response(opened)
+        response = _readable(call, opened)
         body = await _read(response, call.most_bytes + 1)
         if len(body) > call.most_bytes:
             raise AnswerTooLarge(f"{call.subject}: an answer of more than {call.most_bytes} bytes", "", status=200)
@@ -371,12 +376,13 @@ class Transport:
             raise not_json(Answer(response.status_code, response.headers, shown), call.subject) from None
 
     async def _read_nothing(self, call: Call, opened: _Opened) -> None:
-        await _read(_response(opened), KEPT_BODY_BYTES)
+        if _is_readable(_response(opened)):
+            await _read(_response(opened), KEPT_BODY_BYTES)
 
     async def _refusal(self, call: Call, opened: _Opened) -> Setback:
         """Say what an answer outside 2xx means for the next try."""
         response = _response(opened)
-        body = (await _read(response, KEPT_BODY_BYTES))[:KEPT_BODY_BYTES]
+        body = (await _read(response, KEPT_BODY_BYTES))[:KEPT_BODY_BYTES] if _is_readable(response) else b""
         answer = Answer(response.status_code, response.headers, self._keys.redact(body, call.secret))
         status = answer.status
         if opened.is_elsewhere and status not in (404, 429) and status < 500:
@@ -410,7 +416,8 @@ class Transport:
         return Setback(error, can_pass)
 
 
-async def _keep_open(_: Call, opened: _Opened) -> _Opened:
+async def _keep_open(call: Call, opened: _Opened) -> _Opened:
+    _readable(call, opened)
     return opened
 
 
@@ -420,8 +427,27 @@ def _response(opened: _Opened) -> httpx.Response:
     return opened.response
 
 
+def _readable(call: Call, opened: _Opened) -> httpx.Response:
+    response = _response(opened)
+    if not _is_readable(response):
+        raise errors.ProtocolViolation(f"{call.subject}: the answer has an encoding nobody asked for", WRONG_ANSWER)
+    return response
+
+
+def _encoding(response: httpx.Response) -> str:
+    return str(response.headers.get("content-encoding", "")).strip().lower().removeprefix("identity")
+
+
 def _is_encoded(response: httpx.Response) -> bool:
-    return bool(response.headers.get("content-encoding", "identity") != "identity")
+    return bool(_encoding(response))
+
+
+def _is_readable(response: httpx.Response) -> bool:
+    """Tell whether a body is in no encoding or in one that may be asked for.
+
+    One at most: of a body that is compressed twice a single packet can become gigabytes.
+    """
+    return _encoding(response) in ("", *_ENCODINGS)
 
 
 def _body(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -12,16 +12,23 @@ from typer.core import TyperGroup
 
 from jobfs import __version__
 from jobfs.cli import (
+    background,
+    bundle,
     cat,
     chmod,
+    completion,
     conflicts,
     daemon,
     demo,
+    doctor,
     find,
     fsck,
     get,
     jobs,
+    login,
+    logs,
     ls,
+    manual,
     mkdir,
     mount,
     mv,
@@ -38,26 +45,52 @@ from jobfs.cli import (
     tree,
     umount,
 )
-from jobfs.cli.failures import EXIT_CODES, of_bug, of_local_file, show
-from jobfs.cli.settings import Chosen
+from jobfs.cli.failures import EXIT_CODES, of_bug, of_local_file, of_usage, show
 from jobfs.cli.terminal import say
-from jobfs.errors import JobfsError
+from jobfs.errors import Interrupted, JobfsError, SettingsError
+from jobfs.workspace.profiles import Pacing
+from jobfs.workspace.settings import Chosen
 
-_VALUED = ("--url", "--api-key-file", "--profile")
+_VALUED = ("--url", "--api-key-file", "--profile", "--limit-up", "--limit-down", "--connections")
 _FLAGS = ("--debug",)
 _ABOUT = "The workspace of a remote expert job as an ordinary folder."
 _EPILOG = "\n\n".join(
     [
         "The general options may stand anywhere. Settings: option, then environment (JOBFS_URL, JOBFS_API_KEY, "
         "PERSTACK_API_KEY, JOBFS_PROFILE), then the profile in config.toml.",
+        "A job is written by its id; a place in its workspace JOB:/PATH; the files of a finished run run:RUN.",
         "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
         "Example: jobfs mount abc123 ~/job",
     ]
 )
 
 
+_UsageError: Any = typer.BadParameter.__base__
+"""What the parser raises about arguments; the library shows its kinds, and not what they have in common."""
+
+
 class Commands(TyperGroup):
     """The group of all commands, which answers for their failures."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Parse and run; arguments that make no sense are told as every other failure is."""
+        is_alone = more.pop("standalone_mode", True)
+        more["standalone_mode"] = False
+        try:
+            result = super().main(*args, **more)
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+                sys.exit(SettingsError.exit_code)
+            failure = of_usage(error)
+        except typer.Abort:
+            failure = Interrupted("stopped")
+        else:
+            if is_alone:
+                sys.exit(result if isinstance(result, int) else 0)
+            return result
+        show(failure, is_debug=False)
+        sys.exit(failure.exit_code)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; show a failure of ours and exit with its code."""
@@ -81,6 +114,7 @@ app = typer.Typer(
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -100,19 +134,44 @@ def general(
         Path | None, typer.Option(help="A file that holds the API key. Also JOBFS_API_KEY holds a key itself.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="A profile of config.toml. Also JOBFS_PROFILE.")] = None,
+    limit_up: Annotated[
+        str | None, typer.Option(help="Send at most so many bytes a second, such as 500K.", metavar="SIZE")
+    ] = None,
+    limit_down: Annotated[str | None, typer.Option(help="Receive at most so many.", metavar="SIZE")] = None,
+    connections: Annotated[int | None, typer.Option(min=1, help="Requests at once, at most.", metavar="N")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and raw answers.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The workspace of a remote expert job as an ordinary folder."""
-    context.obj = Chosen(url, api_key_file, profile, debug)
+    context.obj = Chosen(url, api_key_file, profile, debug, Pacing.of_words(limit_up, limit_down, connections))
 
 
-for _module in (mount, umount, status, refresh, push, pull, outputs, conflicts, resolve, sync):
+for _module in (mount, umount, status, logs, doctor, refresh, push, pull, outputs, conflicts, resolve, sync):
     _module.register(app)
 app.add_typer(jobs.app, name="jobs")
-for _module in (ls, tree, cat, get, put, rm, mv, mkdir, chmod, find, serve, demo, fsck, daemon):
+app.add_typer(background.app, name="service")
+for _module in (
+    ls,
+    tree,
+    cat,
+    get,
+    put,
+    rm,
+    mv,
+    mkdir,
+    chmod,
+    find,
+    serve,
+    demo,
+    fsck,
+    bundle,
+    login,
+    completion,
+    manual,
+    daemon,
+):
     _module.register(app)
 
 
@@ -135,10 +194,21 @@ def hoisted(words: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line of this process."""
-    words = hoisted(sys.argv[1:])
+    sys.exit(run_words(sys.argv[1:]))
+
+
+def run_words(arguments: Sequence[str]) -> int:
+    """Run a command line; return its exit code.
+
+    :param arguments: without the program's name.
+    """
+    words = hoisted(arguments)
     try:
         app(args=words, prog_name="jobfs")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Exception as error:  # noqa: BLE001  (whatever it is, the user gets a message and not a traceback)
         bug = of_bug(error)
         show(bug, is_debug="--debug" in words)
-        sys.exit(bug.exit_code)
+        return bug.exit_code
+    return 0

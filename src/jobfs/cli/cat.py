@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import load_settings, open_remote, run
-from jobfs.cli.places import Place, parse_place
-from jobfs.cli.settings import Settings
-from jobfs.cli.snapshot import locate
 from jobfs.errors import ProtocolViolation, Refused
+from jobfs.workspace.places import Place, parse_place
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.sight import locate
 
 
 def register(app: typer.Typer) -> None:

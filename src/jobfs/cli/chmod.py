@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.changes import open_writer
 from jobfs.cli.context import load_settings, open_writable, run
-from jobfs.cli.places import Place, parse_place
-from jobfs.cli.settings import Settings
-from jobfs.cli.snapshot import locate
-from jobfs.cli.states import state_root
 from jobfs.errors import SettingsError
 from jobfs.model import Permission
+from jobfs.workspace.changes import open_writer
+from jobfs.workspace.places import Place, parse_place
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.sight import locate
+from jobfs.workspace.states import state_root
 
 _MODES = {
     **dict.fromkeys(("+w", "u+w", "a+w", "rw"), Permission.READ_WRITE),

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.instance import Instance, instances, real_directory
+from jobfs.cli.instance import Instance, instances
 from jobfs.cli.report import conflict_copies
 from jobfs.cli.terminal import say, say_json, shown
 from jobfs.errors import MountError
 from jobfs.store.state import State
+from jobfs.workspace.states import real_directory
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def conflicts(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Only of this mount or folder.")] = None,
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="Only of this mount or folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List conflict copies. To settle one: jobfs resolve, or keep what you want and remove the copy."""
@@ -54,6 +55,6 @@ def _copies(instance: Instance) -> list[dict[str, str]]:
         return told
     state = State.open(instance.state)
     try:
-        return conflict_copies(state)
+        return conflict_copies(state, instance.directory)
     finally:
         state.close()

@@ -19,15 +19,15 @@ import typer
 
 from jobfs.cli.failures import of_bug, of_local_file
 from jobfs.cli.instance import Instance, read_instance
-from jobfs.cli.meter import Meter
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome
 from jobfs.cli.serving import serve
-from jobfs.cli.settings import SECRET_VARIABLES
 from jobfs.cli.terminal import progress, shown, tell
 from jobfs.errors import Interrupted, JobfsError
 from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import FolderSync
+from jobfs.workspace.meter import Meter
+from jobfs.workspace.settings import SECRET_VARIABLES
 
 COMMAND = "daemon"
 CRASH_NAME = "crash.txt"

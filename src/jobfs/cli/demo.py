@@ -17,10 +17,10 @@ from typing import Annotated
 import typer
 
 import jobfs
-from jobfs.cli.settings import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, URL
-from jobfs.cli.states import STATE_DIRECTORY
 from jobfs.cli.terminal import say
 from jobfs.errors import Interrupted, JobfsError, SettingsError
+from jobfs.workspace.settings import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, URL
+from jobfs.workspace.states import STATE_DIRECTORY
 
 _EXPERT = "@jobfs/csv-profile"
 _TABLE = "measurements.csv"

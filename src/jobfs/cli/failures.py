@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import traceback
+from typing import Any
 
 from jobfs.cli.terminal import shown, tell
-from jobfs.errors import ApiError, JobfsError
+from jobfs.errors import ApiError, JobfsError, SettingsError
 
 EXIT_CODES = {
     0: "done",
@@ -70,6 +71,18 @@ def of_local_file(error: OSError) -> JobfsError:
         failure.exit_code = 8
         failure.remedy = "free some disk space and try again; nothing that was saved is lost"
     return failure
+
+
+def of_usage(error: Any) -> JobfsError:
+    """Return what the parser says about arguments as one of ours: what is wrong, and which help to read.
+
+    :param error: the parser's exception, which tells its message and the command.
+    """
+    words = " ".join(error.format_message().split()).removesuffix(".").replace("Value error, ", "")
+    path = getattr(error.ctx, "command_path", None) or "jobfs"
+    command = path.removeprefix("jobfs").strip()
+    about = f"{command}: " if command else ""
+    return SettingsError(f"{about}{words[:1].lower()}{words[1:]}", f"see {path} --help")
 
 
 def of_bug(error: Exception) -> JobfsError:

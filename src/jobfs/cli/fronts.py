@@ -22,12 +22,12 @@ from rich.text import Text
 
 from jobfs.cli.gauge import Gauge, Reading, left_of
 from jobfs.cli.instance import FOLDER, Instance
-from jobfs.cli.meter import Meter
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, describe, describe_outcome, event_json, outcome_json
 from jobfs.cli.terminal import Progress, human_size, progress, say, shown, tell
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.sync import FolderSync
+from jobfs.workspace.meter import Meter
 
 _REDRAW_S = 0.2
 _SCALE = 1000

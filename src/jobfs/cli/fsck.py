@@ -20,8 +20,7 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.instance import read_instance, real_directory
-from jobfs.cli.states import all_states, state_root
+from jobfs.cli.instance import read_instance
 from jobfs.cli.terminal import say, say_json, shown, tell
 from jobfs.errors import MountError, StateCorrupt, StateLocked
 from jobfs.model import ROOT, BlobId
@@ -33,6 +32,7 @@ from jobfs.store.repair import decide
 from jobfs.store.rows import fits
 from jobfs.store.state import State, StateTooNew
 from jobfs.store.stock import Repair, read_stock, write_repair
+from jobfs.workspace.states import all_states, real_directory, state_root
 
 _Report = dict[str, object]
 _WORDS = {"too new": "made by a newer version of jobfs"}
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fsck(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Only of this mount or folder.")] = None,
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="Only of this mount or folder.")] = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Mend what is wrong; save the unsent files of what cannot be, and set it aside."),

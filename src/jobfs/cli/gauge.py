@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobfs.cli.meter import LARGE_BYTES, Meter
 from jobfs.engine.session import Session
 from jobfs.folder.report import SyncEvent, What
+from jobfs.workspace.meter import LARGE_BYTES, Meter
 
 _COUNT_SHARE = 50
 _WINDOW_S = 10.0

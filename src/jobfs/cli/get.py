@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +11,15 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import load_settings, open_remote, run
-from jobfs.cli.places import Place, parse_place
-from jobfs.cli.settings import Settings
-from jobfs.cli.snapshot import Found, locate, take_snapshot
 from jobfs.cli.terminal import Progress, progress, shown, tell
 from jobfs.engine.remote import Remote
-from jobfs.engine.transfer import receive
 from jobfs.errors import JobfsError, Refused, SettingsError
-from jobfs.planner.naming import Suffix, alias_name, hidden_name
+from jobfs.planner.naming import alias_name
+from jobfs.workspace.places import Place, parse_place
+from jobfs.workspace.reading import fetch
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.sight import locate
+from jobfs.workspace.snapshot import Found, take_snapshot
 
 _PARALLEL = 8
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def get(
     context: typer.Context,
     place: Annotated[str, typer.Argument(metavar="JOB:/PATH", help="A file or directory; run:RUN:/PATH for a run.")],
-    target: Annotated[Path, typer.Argument(metavar="[LOCAL]", help="Where to; a directory takes it in.")] = Path(),
+    target: Annotated[Path, typer.Argument(metavar="LOCAL", help="Where to; a directory takes it in.")] = Path(),
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Also directories.")] = False,
 ) -> None:
     """Bring a file here, or with -r a directory. A local file is replaced once the new one is whole."""
@@ -80,7 +80,7 @@ async def _fetch_all(remote: Remote, below: list[Found], top: Found, root: Path,
     slots = asyncio.Semaphore(_PARALLEL)
     failed: list[JobfsError] = []
 
-    async def fetch(found: Found, path: Path) -> None:
+    async def bring(found: Found, path: Path) -> None:
         async with slots:
             display.show(f"receiving {found.path}")
             try:
@@ -95,7 +95,7 @@ async def _fetch_all(remote: Remote, below: list[Found], top: Found, root: Path,
     async with asyncio.TaskGroup() as group:
         for found in below:
             if not found.is_directory:
-                group.create_task(fetch(found, paths[found.path]))
+                group.create_task(bring(found, paths[found.path]))
     if failed:
         raise failed[0]
 
@@ -113,19 +113,6 @@ def _make_directory(path: Path, root: Path) -> None:
 
 
 async def _fetch(remote: Remote, found: Found, path: Path) -> None:
-    """Bring one file here, whole or not at all."""
     if found.item is None:
         raise AssertionError("a file always has its item")
-    if path.is_dir() and not path.is_symlink():
-        raise Refused(f"{path} is a directory", "remove it, or name another target")
-    temporary = path.parent / hidden_name(path.name, secrets.token_hex(4), Suffix.NEW)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        try:
-            await receive(remote, found.item.revision, descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    await fetch(remote, found.item, path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.cli.control import Address, NotAnswering, ask
-from jobfs.cli.states import all_states, state_root
-from jobfs.errors import JobfsError, MountError, StateLocked
+from jobfs.errors import DeadlineExceeded, JobfsError, MountError, StateLocked
 from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.states import all_states, real_directory, state_root
 
 RECORD_NAME = "instance.json"
 MOUNT = "mount"
 FOLDER = "folder"
+
+_END_S = 10.0
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,30 @@ class Instance:
         """Note that it has ended."""
         replace(self, pid=0, address=None).write()
 
-    def is_running(self) -> bool:
-        """Tell whether a process has this state open now."""
+    def answers(self) -> bool:
+        """Tell whether its process runs and answers, within some seconds."""
         if self.address is not None:
-            with suppress(NotAnswering):
+            with suppress(NotAnswering, DeadlineExceeded):
                 ask(self.address, "ping", timeout_s=5.0)
                 return True
-        return is_locked(self.state)
+        return False
+
+    def is_running(self) -> bool:
+        """Tell whether a process has this state open now, even if it does not answer."""
+        return self.answers() or is_locked(self.state)
+
+    def kill(self) -> None:
+        """End its process at once, and return when it has let go of the state. Nothing that was closed is lost.
+
+        :raises DeadlineExceeded: it does not end.
+        """
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        until = time.monotonic() + _END_S
+        while is_locked(self.state):
+            if time.monotonic() > until:
+                raise DeadlineExceeded(f"process {self.pid} does not end", f"end it yourself: kill -9 {self.pid}")
+            time.sleep(_LOOK_S)  # nothing tells that a lock is free but taking it
 
     def ask(self, do: str, **options: Any) -> Any:
         """Ask the running process; see ``control.ask``.
@@ -103,12 +125,6 @@ def is_locked(state: Path) -> bool:
     except StateLocked:
         return True
     return False
-
-
-def real_directory(directory: Path) -> str:
-    """Return a directory as records spell it. What is mounted there is not touched: it might not answer."""
-    absolute = Path(os.path.abspath(directory))  # noqa: PTH100  (resolve() would look into the mount)
-    return str(absolute.parent.resolve() / absolute.name)
 
 
 def running_at(directory: Path) -> Instance:

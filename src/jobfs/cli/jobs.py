@@ -13,16 +13,16 @@ from jobfs.api.studio import JobFile, JobSettings, Studio
 from jobfs.api.wire import Checkpoint, Job
 from jobfs.cli.context import load_settings, open_studio, run
 from jobfs.cli.failures import STATUS_CODES
-from jobfs.cli.follow import describe_step, follow
 from jobfs.cli.fronts import Lines, Listener, front_of
 from jobfs.cli.instance import tell_mounts
 from jobfs.cli.once import folder_order
-from jobfs.cli.places import parse_job
-from jobfs.cli.settings import Settings
 from jobfs.cli.terminal import say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
 from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
+from jobfs.workspace.follow import describe_step, follow
+from jobfs.workspace.places import parse_job
+from jobfs.workspace.settings import Settings
 
 app = typer.Typer(
     help="List, show, start, continue and await jobs.",

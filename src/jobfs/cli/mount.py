@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from enum import Enum, unique
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +12,14 @@ import typer
 from jobfs.cli.context import load_settings
 from jobfs.cli.daemon import start_in_background
 from jobfs.cli.fronts import front_of, tell_ready
-from jobfs.cli.instance import real_directory
 from jobfs.cli.mounted import is_mounted
 from jobfs.cli.order import Order
-from jobfs.cli.places import parse_place
 from jobfs.cli.serving import serve
-from jobfs.cli.states import state_root
+from jobfs.engine.hydrator import DEFAULT_DEADLINE_S
 from jobfs.errors import MountPointBusy, SettingsError
+from jobfs.workspace.places import parse_place
+from jobfs.workspace.profiles import parse_size
+from jobfs.workspace.states import real_directory, state_root
 
 
 @unique
@@ -57,6 +57,17 @@ class FsyncChoice(Enum):
     REMOTE = "remote"
 
 
+@unique
+class LevelChoice(Enum):
+    """What is written into the log: this, and what is more important."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LevelOption = Annotated[LevelChoice, typer.Option("--log-level", help="What goes into the log: see jobfs logs.")]
 IgnoreOption = Annotated[
     list[str] | None,
     typer.Option("--ignore", metavar="PATTERN", help="Names that stay local, as in .gitignore; may be repeated."),
@@ -66,6 +77,13 @@ MaxDeleteOption = Annotated[
     int | None, typer.Option(min=0, help="So many deletions at once need no question.", metavar="N")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Any number of deletions needs no question.")]
+PrefetchOption = Annotated[PrefetchChoice, typer.Option(help="What is brought here before it is read.")]
+CacheOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="What content may take here, such as 500M or 10G.")
+]
+TimeoutOption = Annotated[
+    float, typer.Option(min=1, help="Seconds that a program waits for a server that gives nothing, before it fails.")
+]
 DrainOption = Annotated[float, typer.Option(min=0, help="Seconds that the end may take to send what is left.")]
 ForegroundOption = Annotated[bool, typer.Option("--foreground", help="Stay here; Ctrl-C ends it.")]
 
@@ -78,7 +96,7 @@ def register(app: typer.Typer) -> None:
 def mount(
     context: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB", help="The job; run:RUN for the files of a run, read-only.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.", parser=Path)],
     foreground: ForegroundOption = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every change.")] = False,
     fallback: Annotated[bool, typer.Option(help="Where FUSE cannot be used, keep the folder in step instead.")] = True,
@@ -86,17 +104,15 @@ def mount(
     allow_other: Annotated[bool, typer.Option("--allow-other", help="Other users may use the mount.")] = False,
     ignore: IgnoreOption = None,
     conflict: ConflictOption = ConflictChoice.KEEP_BOTH,
-    prefetch: Annotated[PrefetchChoice, typer.Option(help="What is brought here before it is read.")] = (
-        PrefetchChoice.SMALL
-    ),
+    prefetch: PrefetchOption = PrefetchChoice.SMALL,
     fsync: Annotated[FsyncChoice, typer.Option(help="What fsync waits for.")] = FsyncChoice.LOCAL,
     write_through: Annotated[bool, typer.Option("--write-through", help="close waits for the server.")] = False,
-    cache_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="What content may take here, such as 500M or 10G.")
-    ] = None,
+    cache_size: CacheOption = None,
     max_delete: MaxDeleteOption = None,
     yes: YesOption = False,
+    timeout: TimeoutOption = DEFAULT_DEADLINE_S,
     drain_timeout: DrainOption = 30.0,
+    log_level: LevelOption = LevelChoice.INFO,
 ) -> None:
     """Mount the workspace of a job. When this returns it is ready; it is served in the background until umount."""
     settings = load_settings(context)
@@ -108,10 +124,11 @@ def mount(
         url=settings.url,
         api_key=settings.api_key,
         is_default_url=settings.is_default_url,
+        pacing=settings.pacing,
         state_root=str(state_root().absolute()),
         transport=transport.value,
         may_fall_back=fallback,
-        is_read_only=read_only,
+        is_read_only=read_only or settings.is_read_only,
         allow_other=allow_other,
         ignore=tuple(ignore or ()),
         conflict=conflict.value,
@@ -119,10 +136,16 @@ def mount(
         fsync_remote=fsync is FsyncChoice.REMOTE,
         write_through=write_through,
         max_deletions=allowed_deletions(max_delete, is_any=yes),
+        timeout_s=timeout,
         drain_timeout_s=drain_timeout,
+        log_level=log_level.value,
         cache_bytes=None if cache_size is None else parse_size(cache_size),
     )
-    if foreground:
+    _begin(order, is_foreground=foreground)
+
+
+def _begin(order: Order, *, is_foreground: bool) -> None:
+    if is_foreground:
         raise typer.Exit(serve(order, front_of(order)))
     tell_ready(start_in_background(order))
 
@@ -130,17 +153,6 @@ def mount(
 def allowed_deletions(number: int | None, *, is_any: bool) -> int | None:
     """Return what ``--max-delete`` and ``--yes`` come to: None is any number."""
     return None if is_any else number or 0
-
-
-def parse_size(text: str) -> int:
-    """Read a number of bytes, with K, M, G or T for powers of 1024.
-
-    :raises SettingsError: it is none.
-    """
-    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
-    if match is None:
-        raise SettingsError(f"{text!r} is no size", "write a number with K, M, G or T, such as 500M")
-    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
 
 
 def check_mount_point(point: Path) -> None:

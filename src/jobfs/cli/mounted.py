@@ -13,13 +13,12 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
+from jobfs.cli import abilities
 from jobfs.cli.context import open_remote
 from jobfs.cli.control import ControlServer
 from jobfs.cli.instance import MOUNT
 from jobfs.cli.order import Order
-from jobfs.cli.report import RequestCount
 from jobfs.cli.service import Front, Service, Stop
-from jobfs.cli.states import mount_state
 from jobfs.engine.compose import mirror_session
 from jobfs.engine.lookahead import Prefetch
 from jobfs.engine.remote import Remote
@@ -31,6 +30,8 @@ from jobfs.planner.ignore import Ignore
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.store.state import State
 from jobfs.vfs.operations import Vfs
+from jobfs.workspace.connection import meter_of
+from jobfs.workspace.states import mount_state
 
 FUSE_DEVICE = "JOBFS_FUSE_DEVICE"
 """Environment variable: the device by whose presence FUSE is judged; for tests and for unusual systems."""
@@ -62,6 +63,7 @@ def options_of(order: Order) -> Options:
         max_deletions=order.max_deletions,
         pushes=order.direction != "pull",
         pulls=order.direction != "push",
+        read_deadline_s=order.timeout_s,
         prefetch=Prefetch(order.prefetch),
         cache_bytes=order.cache_bytes,
     )
@@ -112,14 +114,15 @@ async def serve_mount(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
     :raises JobfsError: there is no such job, the key is wrong, the state cannot be used, ...
     """
     check_fuse(order.transport)
-    requests = RequestCount()
+    meter = meter_of(order.settings)
     directory = mount_state(Path(order.state_root), order.url, order.job)
     async with AsyncExitStack() as stack:
         control = ControlServer()
         stack.push_async_callback(control.hang_up)
         state = State.open(directory)
         stack.callback(state.close)
-        remote = await stack.enter_async_context(open_remote(order.settings, order.job, requests.note))
+        abilities.apply(state, Path(order.state_root), order.url)
+        remote = await stack.enter_async_context(open_remote(order.settings, order.job, meter))
         session = mirror_session(
             state,
             remote,
@@ -130,7 +133,7 @@ async def serve_mount(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
         )
         stack.push_async_callback(session.stop)
         await start_session(session, remote, front)
-        service = Service(order, session, requests, stop, front, control)
+        service = Service(order, session, meter, stop, front, control)
         return await _serve(order, session, service, stop)
 
 

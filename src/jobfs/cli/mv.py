@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.changes import check_parent, open_writer, target_in
 from jobfs.cli.context import load_settings, open_writable, run
-from jobfs.cli.places import Place, parse_place
-from jobfs.cli.settings import Settings
-from jobfs.cli.snapshot import take_snapshot
-from jobfs.cli.states import state_root
 from jobfs.errors import Refused, SettingsError
+from jobfs.workspace.changes import check_parent, open_writer, target_in
+from jobfs.workspace.places import Place, parse_place
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.snapshot import take_snapshot
+from jobfs.workspace.states import state_root
 
 
 def register(app: typer.Typer) -> None:

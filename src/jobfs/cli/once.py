@@ -13,20 +13,21 @@ from pathlib import Path
 import typer
 
 from jobfs.cli.context import open_remote, run
-from jobfs.cli.instance import FOLDER, Instance, real_directory
-from jobfs.cli.meter import Meter
+from jobfs.cli.instance import FOLDER, Instance
 from jobfs.cli.order import Order
-from jobfs.cli.outcome import Outcome, outcome_of
-from jobfs.cli.places import parse_place
+from jobfs.cli.outcome import Outcome, check_complete, outcome_of
 from jobfs.cli.service import Front, logged_to
-from jobfs.cli.settings import Settings
-from jobfs.cli.states import STATE_DIRECTORY, folder_state, state_root
 from jobfs.cli.synced import sync_options
 from jobfs.cli.terminal import progress
 from jobfs.engine.remote import Remote
 from jobfs.errors import SettingsError
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
+from jobfs.workspace.connection import meter_of
+from jobfs.workspace.meter import Meter
+from jobfs.workspace.places import parse_place
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.states import check_folder, folder_state, real_directory, state_root
 
 
 def folder_order(settings: Settings, job: str, directory: Path, *, command: str = "sync") -> Order:
@@ -39,15 +40,15 @@ def folder_order(settings: Settings, job: str, directory: Path, *, command: str 
     if place.path:
         raise SettingsError("only a whole workspace can be kept in step", f"write jobfs {command} {place.job} DIR")
     folder = real_directory(directory)
-    if state_root().resolve().is_relative_to(folder):
-        remedy = f"name another folder, or move the state: {STATE_DIRECTORY}=/another/place"
-        raise SettingsError(f"{folder} holds the state of jobfs itself ({state_root()})", remedy)
+    check_folder(state_root(), folder)
     return Order(
         job=place.job,
         directory=folder,
         url=settings.url,
         api_key=settings.api_key,
         is_default_url=settings.is_default_url,
+        pacing=settings.pacing,
+        is_read_only=settings.is_read_only,
         state_root=str(state_root().absolute()),
         kind=FOLDER,
     )
@@ -60,6 +61,7 @@ def synchronise(order: Order, front: Front) -> Outcome:
     """
     outcome = run(_synchronise(order, front))
     front.ended(outcome)
+    check_complete(outcome)
     return outcome
 
 
@@ -78,7 +80,7 @@ def end_with(outcome: Outcome) -> None:
 
 
 async def _synchronise(order: Order, front: Front) -> Outcome:
-    meter = Meter()
+    meter = meter_of(order.settings)
     async with open_folder(order, meter) as (state, remote):
         sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=front.happened)
         async with front.working(sync, meter):
@@ -101,7 +103,7 @@ async def open_folder(order: Order, meter: Meter, *, is_trial: bool = False) -> 
     async with AsyncExitStack() as stack:
         state = State.open(directory)
         stack.callback(state.close)
-        stack.enter_context(logged_to(directory))
+        stack.enter_context(logged_to(directory, order.log_level))
         if not is_trial:
             Instance(directory, FOLDER, order.directory, order.url, order.job, "sync", 0, time.time()).write()
-        yield state, await stack.enter_async_context(open_remote(order.settings, order.job, meter=meter))
+        yield state, await stack.enter_async_context(open_remote(order.settings, order.job, meter))

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobfs.cli.settings import Settings
+from jobfs.engine.hydrator import DEFAULT_DEADLINE_S
+from jobfs.workspace.profiles import Pacing
+from jobfs.workspace.settings import Settings
 
 _TUPLES = ("ignore",)
 
@@ -23,6 +25,8 @@ class Order:
     :param max_deletions: see ``engine.session.Options``.
     :param deletes: whether a deletion on one side is one on the other; of a folder.
     :param cache_bytes: see ``engine.session.Options``; of a mount.
+    :param timeout_s: how long a program waits for a server that gives nothing; of a mount.
+    :param log_level: see ``service.logged_to``.
     :param drain_timeout_s: how long an end may take to send what is left.
     """
 
@@ -31,6 +35,7 @@ class Order:
     url: str
     api_key: str = field(repr=False)
     is_default_url: bool = False
+    pacing: Pacing = field(default_factory=Pacing)
     state_root: str = ""
     kind: str = "mount"
     transport: str = "auto"
@@ -45,8 +50,10 @@ class Order:
     fsync_remote: bool = False
     write_through: bool = False
     max_deletions: int | None = 0
+    timeout_s: float = DEFAULT_DEADLINE_S
     drain_timeout_s: float = 30.0
     cache_bytes: int | None = None
+    log_level: str = "info"
 
     @property
     def path(self) -> Path:
@@ -56,7 +63,7 @@ class Order:
     @property
     def settings(self) -> Settings:
         """The server and its key."""
-        return Settings(self.url, self.api_key, is_default_url=self.is_default_url)
+        return Settings(self.url, self.api_key, is_default_url=self.is_default_url, pacing=self.pacing)
 
     def to_line(self) -> bytes:
         """Return it as one line."""
@@ -66,4 +73,5 @@ class Order:
     def from_line(cls, line: bytes) -> Order:
         """Read what ``to_line`` gave."""
         values: dict[str, Any] = json.loads(line)
-        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+        tuples = {name: tuple(values[name]) for name in _TUPLES}
+        return cls(**{**values, **tuples, "pacing": Pacing(**values["pacing"])})

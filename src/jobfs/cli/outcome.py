@@ -11,9 +11,10 @@ from jobfs.cli.failures import TO_DO, UNSENT
 from jobfs.cli.order import Order
 from jobfs.cli.terminal import human_size
 from jobfs.engine.session import Options, Session
+from jobfs.errors import ServerFailure
 from jobfs.folder.report import Summary, SyncEvent, What
 from jobfs.folder.sync import FolderSync
-from jobfs.model import path_of
+from jobfs.model import Trouble, path_of
 from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, is_same_content
 
 _MOST_NAMED = 20
@@ -67,6 +68,7 @@ class Outcome:
     :param conflicts: disagreements, each with how it was settled.
     :param skipped: what was left as it is, with the reason.
     :param unsent: how many changes the server was to get and did not.
+    :param missing: how many files of the server were to come here and did not, for it does not give what it lists.
     """
 
     summary: Summary
@@ -74,6 +76,7 @@ class Outcome:
     conflicts: tuple[Named, ...]
     skipped: tuple[Named, ...]
     unsent: int
+    missing: int = 0
 
     @property
     def counts(self) -> Mapping[What, int]:
@@ -101,6 +104,16 @@ class Outcome:
         return UNSENT if self.unsent else 0
 
 
+def check_complete(outcome: Outcome) -> None:
+    """Refuse to call a synchronisation done that could not bring every file here.
+
+    :raises ServerFailure:
+    """
+    if outcome.missing:
+        cause = f"{outcome.missing} files could not be brought here: the server does not give what it lists"
+        raise ServerFailure(cause, "try again; tell who runs the server if it stays so")
+
+
 def outcome_of(order: Order, sync: FolderSync, summary: Summary) -> Outcome:
     """Return what a synchronisation came to, once it has ended."""
     session = sync.session
@@ -114,7 +127,9 @@ def outcome_of(order: Order, sync: FolderSync, summary: Summary) -> Outcome:
     disputed = {one.path for one in conflicts}
     named = tuple(Named(path, reason) for path, reason in sorted(skipped.items()) if path not in disputed)
     unsent = len(summary.skipped) if session.options.pushes else 0
-    return Outcome(summary, sync.options.is_trial, conflicts, named, unsent)
+    refused = {problem.path for problem in summary.problems if problem.trouble is Trouble.REFUSED}
+    missing = len(refused.intersection(_newer_there(session))) if refused and session.options.pulls else 0
+    return Outcome(summary, sync.options.is_trial, conflicts, named, unsent, missing)
 
 
 def _settled(conflict: Conflict, policy: str, options: Options) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
@@ -13,15 +12,14 @@ from jobfs.api.runs import Runs
 from jobfs.api.wire import Run
 from jobfs.cli.context import load_settings, open_runs, run
 from jobfs.cli.failures import RUN_CODES
-from jobfs.cli.follow import FIRST_PAUSE_S, LAST_PAUSE_S, PAUSE_GROWTH
 from jobfs.cli.fronts import Listener, front_of
 from jobfs.cli.once import folder_order, synchronise
-from jobfs.cli.places import RUN_PREFIX
-from jobfs.cli.settings import Settings
 from jobfs.cli.sync import DirectoryArgument, EventsOption
 from jobfs.cli.terminal import say, shown
 from jobfs.cli.waiting import pull_while
-from jobfs.errors import DeadlineExceeded
+from jobfs.workspace.follow import follow_run, status_of
+from jobfs.workspace.places import RUN_PREFIX
+from jobfs.workspace.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +43,7 @@ def outputs(
     found = run(_look(settings, name))
     if found.finished or not wait:
         with front.listening(f"run {name}") as listener:
-            _tell(listener, name, _status(found))
+            _tell(listener, name, status_of(found))
         synchronise(order, front)
     else:
 
@@ -55,7 +53,7 @@ def outputs(
 
         found = pull_while(order, front, finish, text=f"run {name}")
     if not json:
-        say(shown(f"{name} {_status(found)}"))
+        say(shown(f"{name} {status_of(found)}"))
     if found.finished:
         raise typer.Exit(RUN_CODES.get(found.status, 0))
 
@@ -72,30 +70,14 @@ async def _finished(
 
     :raises DeadlineExceeded: it has not in time.
     """
-    pause_s, told = FIRST_PAUSE_S, ""
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                found = await runs.get_run(run_id)
-                status = _status(found)
-                if status != told:
-                    told, pause_s = status, FIRST_PAUSE_S
-                    _tell(listener, run_id, status)
-                    look()
-                if found.finished:
-                    return found
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * PAUSE_GROWTH, LAST_PAUSE_S)
-    except TimeoutError:
-        raise DeadlineExceeded(
-            f"run {run_id} has not finished within {timeout_s:g} s", "run the same command again; it goes on"
-        ) from None
+
+    def changed(found: Run) -> None:
+        _tell(listener, run_id, status_of(found))
+        look()
+
+    return await follow_run(runs, run_id, timeout_s=timeout_s, on_run=changed)
 
 
 def _tell(listener: Listener, run_id: str, status: str) -> None:
     listener.show(f"run {run_id}: {status}")
     listener.step(status, {"event": "status", "run": run_id, "status": status})
-
-
-def _status(found: Run) -> str:
-    return found.status or ("finished" if found.finished else "running")

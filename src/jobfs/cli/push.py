@@ -14,8 +14,7 @@ import typer
 from jobfs.cli.context import load_settings, open_remote, run
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.fronts import front_of
-from jobfs.cli.instance import FOLDER, Instance, instances, real_directory
-from jobfs.cli.meter import Meter
+from jobfs.cli.instance import FOLDER, Instance, instances
 from jobfs.cli.mount import IgnoreOption, MaxDeleteOption, YesOption, allowed_deletions
 from jobfs.cli.mounted import start_session
 from jobfs.cli.once import end_with, folder_order, synchronise, try_out
@@ -23,7 +22,6 @@ from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome
 from jobfs.cli.service import drained
 from jobfs.cli.serving import name_left
-from jobfs.cli.settings import Settings
 from jobfs.cli.sync import DeleteOption, DryRunOption, EventsOption
 from jobfs.cli.terminal import Progress, progress, say, tell
 from jobfs.engine.compose import mirror_session
@@ -34,20 +32,24 @@ from jobfs.folder.sync import FolderSync
 from jobfs.model import ROOT
 from jobfs.planner.ignore import Ignore
 from jobfs.store.state import State
+from jobfs.workspace.connection import check_changes
+from jobfs.workspace.meter import Meter
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.states import real_directory
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("push", epilog="Example: jobfs push; or one folder: jobfs push abc123 ~/job --dry-run")(push)
+    app.command("push", epilog="Example: jobfs push ~/job")(push)
 
 
 def push(
     context: typer.Context,
     what: Annotated[
-        str | None, typer.Argument(metavar="[JOB|DIR]", help="Only of this job, or of this mount or folder.")
+        str | None, typer.Argument(metavar="JOB|DIR", help="Only of this job, or of this mount or folder.")
     ] = None,
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="After a job: send this folder, also one that is new.")
+        Path | None, typer.Argument(metavar="DIR", help="After a job: send this folder, also one that is new.")
     ] = None,
     delete: DeleteOption = True,
     dry_run: DryRunOption = False,
@@ -64,6 +66,7 @@ def push(
     """
 
     def send(order: Order) -> Outcome:
+        check_changes(is_read_only=order.is_read_only)
         allowed = allowed_deletions(max_delete, is_any=yes)
         order = replace(order, direction="push", ignore=tuple(ignore or ()), deletes=delete, max_deletions=allowed)
         return (try_out if dry_run else synchronise)(order, front_of(order, as_json=json))
@@ -186,6 +189,7 @@ class _Notes:
 
 
 async def _drain(settings: Settings, instance: Instance, timeout_s: float, display: Progress) -> list[Unsynced]:
+    check_changes(is_read_only=settings.is_read_only)
     async with AsyncExitStack() as stack:
         state = State.open(instance.state)
         stack.callback(state.close)

@@ -15,15 +15,15 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.changes import Writer, check_parent, open_writer, target_in
 from jobfs.cli.context import load_settings, open_writable, run
-from jobfs.cli.places import Place, parse_place
-from jobfs.cli.settings import Settings
-from jobfs.cli.snapshot import Snapshot, take_snapshot
-from jobfs.cli.states import state_root
 from jobfs.cli.terminal import Progress, progress, tell
 from jobfs.errors import JobfsError, PathExists, SettingsError
 from jobfs.planner.naming import check_path
+from jobfs.workspace.changes import Writer, check_parent, open_writer, target_in
+from jobfs.workspace.places import Place, parse_place
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.snapshot import Snapshot, take_snapshot
+from jobfs.workspace.states import state_root
 
 _PARALLEL = 8
 _STDIN = "-"

@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from jobfs.cli.instance import Instance
-from jobfs.engine.session import Session
-from jobfs.model import Kind, LocalNode, Problem, path_of
+from jobfs.cli.overview import describe_status
+from jobfs.engine.session import Session, Unsynced
+from jobfs.model import Kind, LocalNode, NodeId, Problem, Trouble, path_of
+from jobfs.planner.naming import parse_hidden
 from jobfs.store.state import State
 from jobfs.vfs.control import Report
+from jobfs.workspace.meter import Meter
 
 _CONFLICT_COPY = re.compile(r" \(conflict from .+ \d{4}-\d{2}-\d{2} \d{6}(?: \d+)?\)(?:\.[^/]*)?$", re.DOTALL)
 _MOST_LISTED = 1000
 """Paths that one report names at most; counts are always exact."""
 
-
-@dataclass(slots=True)
-class RequestCount:
-    """Counts what was asked of the server; its ``note`` is a transport's request hook."""
-
-    total: int = 0
-    failed: int = 0
-    by_method: dict[str, int] = field(default_factory=dict)
-
-    def note(self, method: str, path: str, status: int) -> None:
-        """Count one exchange."""
-        self.total += 1
-        self.failed += status == 0 or status >= 400
-        self.by_method[method] = self.by_method.get(method, 0) + 1
+NEXT_STEPS = {
+    Trouble.NAME_TOO_LONG: "rename it here to something shorter",
+    Trouble.PATH_TOO_LONG: "move it up, or shorten the names of its directories",
+    Trouble.INVALID_NAME: "rename it here without that",
+    Trouble.NAME_COLLISION: "rename one of the two",
+    Trouble.KIND_COLLISION: "rename one of the two",
+    Trouble.SHADOWED: "look at it with 'jobfs ls'; rename the item that covers it",
+    Trouble.UNKNOWN_TYPE: "get a newer version of jobfs, or leave it: it is not touched",
+    Trouble.SHARED_ITEM: "change it in the application; it belongs to all of its jobs",
+    Trouble.REFUSED: "change what the server names and save it again; it is kept here until then",
+    Trouble.UNREADABLE: "let this user read it: chmod u+r",
+    Trouble.UNSUPPORTED_KIND: "replace it by an ordinary file, or name it in .jobfsignore",
+    Trouble.GUARD: "if that is meant: run it again with --yes, or with --max-delete",
+}
+"""What the user can do about each trouble."""
 
 
 class Reporter:
-    """Reports on one session."""
+    """Reports on one session.
 
-    def __init__(self, session: Session, instance: Instance, requests: RequestCount) -> None:
+    :param meter: knows what is passing.
+    """
+
+    def __init__(self, session: Session, instance: Instance, meter: Meter) -> None:
         self._session = session
         self.instance = instance
-        self._requests = requests
+        self._meter = meter
         self.more_problems: Callable[[], Iterable[Problem]] = tuple
 
     def reports(self) -> dict[str, Report]:
         """Return the files of ``.jobfs/`` by name."""
-        return {"status": self.status, "problems": self.problems, "conflicts": self.conflicts}
+        return {
+            "status.txt": self._text,
+            "status": self.status,
+            "problems": self.problems,
+            "conflicts": self.conflicts,
+            "pending": lambda: self._pending(self._session.unsynced()),
+            "transfers": self.transfers,
+        }
+
+    def _text(self) -> str:
+        return "".join(f"{line}\n" for line in describe_status({**self.status(), "isRunning": True}))
 
     def status(self) -> dict[str, object]:
         """Return everything that ``jobfs status`` shows."""
         session = self._session
         state = session.state
-        clock = session.workspace.clock
         unsynced = session.unsynced()
-        listed = session.feed.listed_at_s
+        requests = self._meter.requests
         files = [node for node in state.local.entries() if node.kind is Kind.FILE]
         return {
             **identity(self.instance),
@@ -60,20 +76,73 @@ class Reporter:
             "files": len(files),
             "cachedBytes": sum(node.content.size for node in files if node.blob is not None and node.content),
             "pending": len(unsynced),
-            "pendingPaths": [{"path": one.path, "reason": one.reason} for one in unsynced[:_MOST_LISTED]],
-            "inFlight": [
-                {"path": path_of(state.local, node) or "", "what": what}
-                for node, what in list(session.pusher.in_flight.items())[:_MOST_LISTED]
-            ],
+            "pendingPaths": self._pending(unsynced),
+            "inFlight": self.transfers(),
             "problems": self.problems(),
             "conflicts": self.conflicts(),
-            "lastListingSecondsAgo": None if listed is None else round(clock.monotonic_s() - listed, 1),
+            "lastListingSecondsAgo": self._ago_s(session.feed.listed_at_s),
             "listings": session.feed.listings,
             "offline": session.offline.cause if session.offline is not None else None,
             "isFrozen": session.feed.is_frozen,
             "guard": session.guard_detail or None,
-            "requests": {"total": self._requests.total, "failed": self._requests.failed, **self._requests.by_method},
+            "requests": {"total": requests.total, "failed": requests.failed, **requests.by_method},
         }
+
+    def _ago_s(self, at_s: float | None) -> float | None:
+        return None if at_s is None else round(self._session.workspace.clock.monotonic_s() - at_s, 1)
+
+    # -- what is on its way
+
+    def _pending(self, unsynced: list[Unsynced]) -> list[dict[str, object]]:
+        return [
+            {"path": one.path, "reason": one.reason, "secondsAgo": self._age_s(one.node)}
+            for one in unsynced[:_MOST_LISTED]
+        ]
+
+    def _age_s(self, node: NodeId) -> float | None:
+        """Return for how long a change has been waiting: since the last one to the node, or, where the node is gone
+        from here, to the directory that held it."""
+        state = self._session.state
+        record = state.local.get(node)
+        known = state.base.get(node)
+        while record is None and known is not None and known.parent != known.id:
+            record, known = state.local.get(known.parent), state.base.get(known.parent)
+        if record is None:
+            return None
+        return round(max(0, self._session.workspace.clock.wall_ns() - record.ctime_ns) / 1e9, 1)
+
+    def transfers(self) -> list[dict[str, object]]:
+        """Return the requests that change the server, and the contents that are on their way in either direction.
+
+        ``moved`` and ``size`` are bytes; a content that goes in one piece is told without.
+        """
+        uploads = {_plain(one.content): one for one in self._meter.passing if one.is_upload}
+        found: list[dict[str, object]] = []
+        for node, what in list(self._session.pusher.in_flight.items()):
+            path = self._path(node)
+            passing = uploads.get(path)
+            found.append(_transfer(path, what, *((passing.moved, passing.size) if passing else (None, None))))
+        arriving = self._session.hydrator.arriving()
+        found += [_transfer(self._path(node), "Download", moved, size) for node, moved, size in arriving]
+        return (found + self._downloads({node for node, _, _ in arriving}))[:_MOST_LISTED]
+
+    def _downloads(self, told: set[NodeId]) -> list[dict[str, object]]:
+        """Return what passes and is no download into a mount: contents of a folder."""
+        downloads = {one.content: one for one in self._meter.passing if not one.is_upload}
+        if not downloads:
+            return []
+        nodes = {str(entry.item): entry.id for entry in self._session.trees.remote.entries() if entry.item is not None}
+        return [
+            _transfer(self._path(nodes[item]) if item in nodes else item, "Download", one.moved, one.size)
+            for item, one in downloads.items()
+            if nodes.get(item) not in told
+        ]
+
+    def _path(self, node: NodeId) -> str:
+        trees = self._session.trees
+        return path_of(self._session.state.local, node) or path_of(trees.remote, node) or f"#{node}"
+
+    # -- what the user has to know
 
     def problems(self) -> list[dict[str, str]]:
         """Return what jobfs cannot settle by itself."""
@@ -82,12 +151,12 @@ class Reporter:
         found = [_problem(problem) for problem in dict.fromkeys(every)]
         for node, refusal in session.refusals.items():
             path = session.workspace.path(node) or f"#{node}"
-            found.append({"path": path, "trouble": refusal.trouble.value, "detail": refusal.detail})
+            found.append(_problem(Problem(node, path, refusal.trouble, refusal.detail)))
         return found[:_MOST_LISTED]
 
     def conflicts(self) -> list[dict[str, str]]:
         """Return the conflict copies that are there."""
-        return conflict_copies(self._session.state)
+        return conflict_copies(self._session.state, self.instance.directory)
 
 
 def identity(instance: Instance) -> dict[str, object]:
@@ -104,11 +173,20 @@ def identity(instance: Instance) -> dict[str, object]:
     }
 
 
-def conflict_copies(state: State) -> list[dict[str, str]]:
-    """Return the conflict copies of a workspace: they are in conflict for as long as they are there."""
-    return [{"path": path, "original": original_of(path)} for path in _paths(state, state.local.entries())][
-        :_MOST_LISTED
-    ]
+def conflict_copies(state: State, directory: str) -> list[dict[str, str]]:
+    """Return the conflict copies of a workspace: they are in conflict for as long as they are there.
+
+    :param directory: where it is mounted or kept in step.
+    """
+    return [
+        {"path": path, "original": original_of(path), "next": resolve_command(directory, path)}
+        for path in _paths(state, state.local.entries())
+    ][:_MOST_LISTED]
+
+
+def resolve_command(directory: str, path: str) -> str:
+    """Return the command that ends a conflict."""
+    return f"jobfs resolve {shlex.quote(f'{directory}/{path}')} --keep local|remote|both"
 
 
 def is_conflict_copy(name: str) -> bool:
@@ -135,5 +213,21 @@ def _extension(mark: str) -> str:
     return mark.rpartition(")")[2]
 
 
+def _plain(path: str) -> str:
+    """Return the path that a content will have; while it is sent it may have a hidden name."""
+    above, slash, name = path.rpartition("/")
+    hidden = parse_hidden(name)
+    return path if hidden is None else f"{above}{slash}{hidden.name}"
+
+
+def _transfer(path: str, what: str, moved: int | None, size: int | None) -> dict[str, object]:
+    return {"path": path, "what": what, "moved": moved, "size": size}
+
+
 def _problem(problem: Problem) -> dict[str, str]:
-    return {"path": problem.path, "trouble": problem.trouble.value, "detail": problem.detail}
+    return {
+        "path": problem.path,
+        "trouble": problem.trouble.value,
+        "detail": problem.detail,
+        "next": NEXT_STEPS[problem.trouble],
+    }

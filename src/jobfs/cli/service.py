@@ -20,13 +20,15 @@ from typing import Any, Protocol
 
 from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
 from jobfs.cli.instance import Instance, read_instance
-from jobfs.cli.meter import Meter
+from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome
-from jobfs.cli.report import Reporter, RequestCount
+from jobfs.cli.report import Reporter
 from jobfs.engine.session import Session, Unsynced
 from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import FolderSync
+from jobfs.planner.plan import Conflict
+from jobfs.workspace.meter import Meter
 
 LOG_NAME = "log.txt"
 _LOG_BYTES = 1 << 20
@@ -94,11 +96,10 @@ class Service:
     """
 
     def __init__(
-        self, order: Order, session: Session, requests: RequestCount, stop: Stop, front: Front, control: ControlServer
+        self, order: Order, session: Session, meter: Meter, stop: Stop, front: Front, control: ControlServer
     ) -> None:
         self._order = order
         self._session = session
-        self._requests = requests
         self._stop = stop
         self._front = front
         self._control = control
@@ -107,11 +108,17 @@ class Service:
         self.instance = Instance(
             session.state.directory, order.kind, order.directory, order.url, order.job, "", os.getpid(), time.time()
         )
-        self.reporter = Reporter(session, self.instance, requests)
+        self.reporter = Reporter(session, self.instance, meter)
         self.detach: Callable[[bool], Awaitable[None]] = self._detach_nothing
+        self._desktop = Desktop()
+        session.on_conflict = self.conflict
 
     async def _detach_nothing(self, is_forced: bool) -> None:
         self._stop.asked.set()
+
+    def conflict(self, conflict: Conflict) -> None:
+        """Tell the user's desktop of a conflict."""
+        self._desktop.conflict(conflict.copy or conflict.path, self._order.directory)
 
     def name(self, kind: str, transport: str) -> None:
         """Set what is known only once it serves."""
@@ -131,6 +138,7 @@ class Service:
             yield
         finally:
             await self._control.stop_listening()
+            await self._desktop.close()
             running.write_ended()
 
     def _handlers(self) -> Mapping[str, Handler]:
@@ -148,7 +156,7 @@ class Service:
             return None
 
         async def refresh(request: Mapping[str, Any], send: Send) -> object:
-            await self._session.feed.refresh()
+            await self._session.feed.refresh(is_urgent=True)
             return self.reporter.status()
 
         async def drain(request: Mapping[str, Any], send: Send) -> object:
@@ -214,15 +222,18 @@ def _told(left: list[Unsynced]) -> list[dict[str, str]]:
 
 
 @contextmanager
-def logged_to(directory: Path) -> Iterator[None]:
-    """Write what jobfs logs into a state folder while the context lasts; files are rotated."""
+def logged_to(directory: Path, level: str = "info") -> Iterator[None]:
+    """Write what jobfs logs into a state folder while the context lasts; files are rotated.
+
+    :param level: the least important that is written: ``debug``, ``info``, ``warning`` or ``error``.
+    """
     handler = logging.handlers.RotatingFileHandler(
         directory / LOG_NAME, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", delay=True
     )
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     own, others = logging.getLogger("jobfs"), logging.getLogger("asyncio")
     before = own.level, own.propagate, others.propagate
-    own.setLevel(logging.INFO)
+    own.setLevel(level.upper())
     own.propagate = others.propagate = False
     own.addHandler(handler)
     others.addHandler(handler)

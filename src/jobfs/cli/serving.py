@@ -11,11 +11,11 @@ from jobfs.cli.instance import FOLDER, Instance, read_instance
 from jobfs.cli.mounted import serve_mount
 from jobfs.cli.order import Order
 from jobfs.cli.service import Front, Stop, logged_to
-from jobfs.cli.states import folder_state, mount_state
 from jobfs.cli.synced import serve_folder
 from jobfs.cli.terminal import shown, tell
 from jobfs.engine.session import Unsynced
 from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
+from jobfs.workspace.states import folder_state, mount_state
 
 _MOST_NAMED = 20
 
@@ -49,7 +49,7 @@ async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]
     """Serve; where the user ends it before it serves, there is nothing to drain and it ends at once."""
     state = _state_of(order)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with logged_to(state):
+    with logged_to(state, order.log_level):
         started = _Started(front)
         serving = asyncio.create_task((serve_folder if order.kind == FOLDER else serve_mount)(order, stop, started))
         asked = asyncio.create_task(stop.asked.wait())

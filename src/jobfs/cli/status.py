@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from jobfs.cli.instance import Instance, instances
+from jobfs.cli.overview import describe_status
 from jobfs.cli.report import identity
-from jobfs.cli.terminal import human_size, say, say_json, shown
-from jobfs.errors import JobfsError
+from jobfs.cli.terminal import say, say_json, say_line_json
+from jobfs.errors import JobfsError, MountError
+from jobfs.workspace.states import real_directory
 
-_MOST_SHOWN = 10
+_LEAST_PAUSE_S = 1.0
+_PAUSE_SHARE = 20
+"""Looking costs the mounts some time: between two looks passes this many times as much, and at least a second."""
+
+_NOTHING = "nothing is mounted or synchronised"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,17 +32,33 @@ def register(app: typer.Typer) -> None:
     app.command("status", epilog="Example: jobfs status --json")(status)
 
 
-def status(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Show every mount and synchronised folder: job, items, what is not yet sent, problems and conflicts."""
-    found = [_status(instance) for instance in instances()]
-    if json:
-        say_json(found)
+def status(
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="Only of this mount or folder.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For programs; with --watch a line for each change.")] = False,
+) -> None:
+    """Show every mount and synchronised folder: job, items, what is on its way, problems and conflicts.
+
+    Each problem and conflict comes with what to do next. The same is in the files of .jobfs/ in a mount.
+    """
+    if not watch:
+        _say(_look(directory), as_json=json)
         return
-    if not found:
-        say("nothing is mounted or synchronised")
-    for one in found:
-        for line in _lines(one):
-            say(shown(line))
+    try:
+        if sys.stdout.isatty() and not json:
+            _show(directory)
+        else:
+            _tell_changes(directory, as_json=json)
+    except KeyboardInterrupt:
+        return  # that is how it ends
+
+
+def _look(directory: Path | None) -> list[dict[str, Any]]:
+    place = None if directory is None else real_directory(directory)
+    found = [_status(instance) for instance in instances() if place in (None, instance.directory)]
+    if directory is not None and not found:
+        raise MountError(f"nothing of jobfs was ever mounted or synchronised at {directory}", "see 'jobfs status'")
+    return found
 
 
 def _status(instance: Instance) -> dict[str, Any]:
@@ -44,47 +71,47 @@ def _status(instance: Instance) -> dict[str, Any]:
     return {**told, "isRunning": True}
 
 
-def _lines(one: Mapping[str, Any]) -> Iterator[str]:
-    where = "mounted on" if one["kind"] == "mount" else "in step with"
-    if not one["isRunning"]:
-        yield f"{one['job']}  ended; was {where} {one['directory']}"
+def _lines(found: list[dict[str, Any]]) -> list[str]:
+    return [line for one in found for line in describe_status(one)] or [_NOTHING]
+
+
+def _say(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        say_json(found)
         return
-    yield f"{one['job']}  {where} {one['directory']}  ({one['transport']}, process {one['pid']})"
-    if "trouble" in one:
-        yield f"  {one['trouble']}"
-        return
-    listed = one["lastListingSecondsAgo"]
-    ago = "not yet" if listed is None else f"{listed:.0f} s ago"
-    age = max(time.time() - one["started"], 0)
-    yield f"  job {one['jobStatus'] or 'status unknown'}; listed {ago}; up {age / 60:.0f} min; {_requests(one)}"
-    yield f"  {one['items']} items, {human_size(one['cachedBytes'])} of content here"
-    yield from _troubles(one)
+    for line in _lines(found):
+        say(line)
 
 
-def _requests(one: Mapping[str, Any]) -> str:
-    failed = one["requests"]["failed"]
-    return f"{one['requests']['total']} requests" + (f", {failed} failed" if failed else "")
+def _looks(directory: Path | None) -> Iterator[list[dict[str, Any]]]:
+    """Look again and again, with a pause after each look."""
+    while True:
+        began_s = time.monotonic()
+        yield _look(directory)
+        time.sleep(max(_LEAST_PAUSE_S, _PAUSE_SHARE * (time.monotonic() - began_s)))
 
 
-def _troubles(one: Mapping[str, Any]) -> Iterator[str]:
-    if one["offline"]:
-        yield f"  offline: {one['offline']}"
-    if one["isFrozen"]:
-        yield "  the workspace is gone from the server; the files here are kept as they are"
-    if one["guard"]:
-        yield f"  stopped: {one['guard']}"
-    if one["pending"]:
-        yield f"  {one['pending']} changes are not yet sent:"
-        yield from _some([f"{two['path']}: {two['reason']}" for two in one["pendingPaths"]], one["pending"])
-    if one["problems"]:
-        yield f"  {len(one['problems'])} problems:"
-        yield from _some([f"{two['path']}: {two['detail']}" for two in one["problems"]], len(one["problems"]))
-    if one["conflicts"]:
-        yield f"  {len(one['conflicts'])} conflict copies: see 'jobfs conflicts'"
+def _show(directory: Path | None) -> None:
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        for found in _looks(directory):
+            lines = _lines(found)[: max(1, console.height)]
+            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def _some(lines: list[str], number: int) -> Iterator[str]:
-    for line in lines[:_MOST_SHOWN]:
-        yield f"    {line}"
-    if number > _MOST_SHOWN:
-        yield f"    and {number - _MOST_SHOWN} more: 'jobfs status --json' has them"
+def _tell_changes(directory: Path | None, *, as_json: bool) -> None:
+    """Print what is different from the last look, as a whole, each time that something is."""
+    before: object = None
+    for found in _looks(directory):
+        told = [{name: value for name, value in one.items() if name not in _UNSTEADY} for one in found]
+        if told == before:
+            continue
+        before = told
+        if as_json:
+            say_line_json(found)
+        else:
+            _say(found, as_json=False)
+
+
+_UNSTEADY = ("lastListingSecondsAgo", "listings", "requests")
+"""What is different at each look though nothing has happened."""

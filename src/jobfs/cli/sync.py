@@ -18,6 +18,8 @@ from jobfs.cli.mount import (
     ConflictOption,
     DrainOption,
     IgnoreOption,
+    LevelChoice,
+    LevelOption,
     MaxDeleteOption,
     YesOption,
     allowed_deletions,
@@ -64,6 +66,7 @@ def sync(
     max_delete: MaxDeleteOption = None,
     yes: YesOption = False,
     drain_timeout: DrainOption = 30.0,
+    log_level: LevelOption = LevelChoice.INFO,
     json: EventsOption = False,
 ) -> None:
     """Keep a folder in step with the workspace of a job: ordinary files, on any machine."""
@@ -76,6 +79,7 @@ def sync(
         deletes=delete,
         max_deletions=allowed_deletions(max_delete, is_any=yes),
         drain_timeout_s=drain_timeout,
+        log_level=log_level.value,
     )
     if background:
         tell_ready(start_in_background(order))

@@ -8,15 +8,13 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from jobfs.cli import abilities
 from jobfs.cli.context import open_remote
 from jobfs.cli.control import ControlServer
 from jobfs.cli.instance import FOLDER
-from jobfs.cli.meter import Meter
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import merged, outcome_of
-from jobfs.cli.report import RequestCount
 from jobfs.cli.service import Front, Service, Stop
-from jobfs.cli.states import folder_state
 from jobfs.engine.remote import Remote
 from jobfs.engine.session import Unsynced
 from jobfs.errors import RateLimited, ServerFailure, Unreachable
@@ -24,6 +22,9 @@ from jobfs.folder.report import Progress, Summary, SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.store.state import State
+from jobfs.workspace.connection import meter_of
+from jobfs.workspace.meter import Meter
+from jobfs.workspace.states import folder_state
 
 _LISTED = "listed"
 
@@ -53,20 +54,22 @@ async def serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]
     :raises GuardTripped: too much would be deleted.
     :raises JobfsError: there is no such job, the key is wrong, the state cannot be used, ...
     """
-    requests = RequestCount()
     async with AsyncExitStack() as stack:
         control = ControlServer()
         stack.push_async_callback(control.hang_up)
         state = State.open(folder_state(Path(order.state_root), order.url, order.job, order.path))
         stack.callback(state.close)
-        meter = Meter()
-        remote = await stack.enter_async_context(open_remote(order.settings, order.job, requests.note, meter=meter))
+        abilities.apply(state, Path(order.state_root), order.url)
+        meter = meter_of(order.settings)
+        remote = await stack.enter_async_context(open_remote(order.settings, order.job, meter))
         agreed = await _agree(order, state, remote, front, meter)
         options = replace(sync_options(order), watch=True)
         sync = FolderSync(state, remote, order.path, options=options, progress=_told(front))
-        service = Service(order, sync.session, requests, stop, front, control)
+        service = Service(order, sync.session, meter, stop, front, control)
         service.reporter.more_problems = sync.side.problems
         service.name(FOLDER, "sync")
+        for conflict in agreed.conflicts:
+            service.conflict(conflict)
         left = await _watch(sync, service, stop)
         front.ended(outcome_of(order, sync, merged(agreed, sync.summary())))
         return left

@@ -31,6 +31,12 @@ def say_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
+def say_line_json(value: object) -> None:
+    """Print a result for programs on one line, at once."""
+    typer.echo(json.dumps(value, ensure_ascii=True))
+    sys.stdout.flush()
+
+
 def shown(text: str) -> str:
     """Return text of a server or a file name without anything that would steer the terminal."""
     if text.isprintable():

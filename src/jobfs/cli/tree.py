@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import load_settings, open_remote, run
-from jobfs.cli.places import Place, parse_place
-from jobfs.cli.settings import Settings
-from jobfs.cli.snapshot import Found, Snapshot, as_json, take_snapshot
 from jobfs.cli.terminal import human_size, say, say_json, shown
+from jobfs.workspace.places import Place, parse_place
+from jobfs.workspace.settings import Settings
+from jobfs.workspace.snapshot import Found, Snapshot, as_json, take_snapshot
 
 
 def register(app: typer.Typer) -> None:

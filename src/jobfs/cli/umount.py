@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from jobfs.cli.failures import UNSENT
-from jobfs.cli.instance import MOUNT, Instance, instances, real_directory
+from jobfs.cli.instance import MOUNT, Instance, instances, is_locked
 from jobfs.cli.mounted import is_mounted
 from jobfs.cli.serving import name_left
 from jobfs.cli.terminal import Progress, progress, say, tell
 from jobfs.engine.session import Unsynced
-from jobfs.errors import MountError
+from jobfs.errors import DeadlineExceeded, MountError
 from jobfs.fuse.mounting import detach
 from jobfs.model import ROOT
+from jobfs.workspace.states import real_directory
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +26,21 @@ def register(app: typer.Typer) -> None:
 
 
 def umount(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount point, or the synchronised folder.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The mount point, or the synchronised folder.", parser=Path)
+    ],
     force: Annotated[bool, typer.Option("--force", help="Even while programs use it.")] = False,
 ) -> None:
     """End a mount, or the sync of a folder, when everything is sent. What cannot be sent is named and kept."""
     place = real_directory(directory)
-    found = next((one for one in instances() if one.directory == place and one.is_running()), None)
+    there = [one for one in instances() if one.directory == place]
+    found = next((one for one in there if one.answers()), None)
     if found is None:
-        _take_away_dead(Path(place))
+        silent = next((one for one in there if is_locked(one.state)), None)
+        if silent is not None:
+            _end_silent(silent, is_forced=force)
+        else:
+            _take_away_dead(Path(place))
         return
     with progress("sending what is left") as display:
         told = found.ask("stop", force=force, timeout_s=None, until_end=True, on_progress=_shower(display))
@@ -53,6 +61,24 @@ def _shower(display: Progress) -> Any:
 def _say_done(instance: Instance) -> None:
     how = "mounted on" if instance.kind == MOUNT else "kept in step with"
     say(f"{instance.job} is no longer {how} {instance.directory}")
+
+
+def _end_silent(instance: Instance, *, is_forced: bool) -> None:
+    """End a process that does not answer, by force.
+
+    :raises DeadlineExceeded: that was not asked for.
+    """
+    if not is_forced:
+        raise DeadlineExceeded(
+            f"process {instance.pid} does not answer",
+            "wait, or end it with --force: what it has not sent is kept",
+        )
+    instance.kill()
+    point = Path(instance.directory)
+    if instance.kind == MOUNT and is_mounted(point):
+        _take_away_dead(point)
+    else:
+        _say_done(instance)
 
 
 def _take_away_dead(point: Path) -> None:

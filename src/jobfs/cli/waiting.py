@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from jobfs.cli.context import run
 from jobfs.cli.fronts import Events, Lines, Listener
-from jobfs.cli.meter import Meter
 from jobfs.cli.once import open_folder
 from jobfs.cli.order import Order
-from jobfs.cli.outcome import merged, outcome_of
+from jobfs.cli.outcome import check_complete, merged, outcome_of
 from jobfs.cli.synced import sync_options
 from jobfs.folder.report import Summary
 from jobfs.folder.sync import FolderSync
+from jobfs.workspace.connection import meter_of
 
 _T = TypeVar("_T")
 
@@ -37,7 +37,7 @@ def pull_while(order: Order, front: Lines | Events, wait: Wait[_T], *, text: str
 
 
 async def _pull_while(order: Order, front: Lines | Events, wait: Wait[_T], text: str) -> _T:
-    meter = Meter()
+    meter = meter_of(order.settings)
     async with open_folder(order, meter) as (state, remote):
         with front.listening(text) as listener:
             options = replace(sync_options(order), watch=True, drain_s=0.0)
@@ -46,7 +46,9 @@ async def _pull_while(order: Order, front: Lines | Events, wait: Wait[_T], text:
         sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=front.happened)
         async with front.working(sync, meter):
             second = await sync.run()
-        front.ended(outcome_of(order, sync, merged(first, second)))
+        outcome = outcome_of(order, sync, merged(first, second))
+        front.ended(outcome)
+        check_complete(outcome)
         return result
 
 

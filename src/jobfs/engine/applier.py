@@ -28,6 +28,8 @@ class Applier:
         self._state = workspace.state
         self._trees = trees
         self._moment_ns = 0  # one object for the hundred thousand nodes of a first listing
+        self._changed: set[NodeId] = set()
+        """Directories in which names came, went, or came to stand for something else, in the changes under way."""
 
     def apply_base(self, changes: Iterable[planned.BaseChange]) -> None:
         """Record what needs no work."""
@@ -60,7 +62,16 @@ class Applier:
             node = numbers.get(change.node, change.node)
             self._apply(change, node, numbers)
             touched.update((change.node, numbers.get(change.node, change.node)))
+        self._stamp_changed()
         return touched
+
+    def _stamp_changed(self) -> None:
+        """Give the directories in which something changed the time of that, as if a program here had done it."""
+        for directory in self._changed:
+            record = self._state.local.get(directory)
+            if record is not None:
+                self._state.show_local(replace(record, mtime_ns=self._moment_ns, ctime_ns=self._moment_ns))
+        self._changed = set()
 
     def _apply(self, change: planned.LocalChange, node: NodeId, numbers: dict[NodeId, NodeId]) -> None:
         match change:
@@ -102,7 +113,7 @@ class Applier:
                 return  # it holds local-only entries: it stays, and is made anew on the server
             self._state.drop_local(node)
             self.removed(node)
-            self._part(record, was_replaced=False)
+            self._part(record, was_replaced=True)
         self._announce(Happening.VANISHED, record)
 
     def _replace(self, change: planned.ReplaceContent, node: NodeId, numbers: dict[NodeId, NodeId]) -> None:
@@ -200,6 +211,8 @@ class Applier:
             )
 
     def _announce(self, happening: Happening, record: LocalNode) -> None:
+        if happening is not Happening.ATTRIBUTES:
+            self._changed.add(record.parent)
         self._workspace.announce(LocalChange(happening, record.parent, record.name, record.id))
 
 
@@ -235,7 +248,8 @@ def mtime_of(entry: Entry) -> int:
         return 0
     if moment.tzinfo is None:
         return 0
-    return int(moment.timestamp() * 1000) * 1_000_000
+    mtime_ns = int(moment.timestamp() * 1000) * 1_000_000
+    return mtime_ns if 0 <= mtime_ns < 1 << 63 else 0  # what neither the store nor a file system can hold
 
 
 def _local(entry: Entry | None) -> LocalNode:

@@ -23,13 +23,20 @@ class Attention:
     """The unfinished nodes of one session.
 
     :param is_open: tells whether a node is open for writing.
+    :param is_passing: tells whether a node seems to have its name for a moment only.
     :param wake: called when something may be due.
     """
 
-    def __init__(self, clock: Clock, is_open: Callable[[NodeId], bool], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        is_open: Callable[[NodeId], bool],
+        is_passing: Callable[[NodeId], bool],
+        wake: Callable[[], None],
+    ) -> None:
         self._clock = clock
         self._wake = wake
-        self._schedule = Schedule(is_open)
+        self._schedule = Schedule(is_open, is_passing)
         self._until_listed: set[NodeId] = set()
         self._until_online: set[NodeId] = set()
         self._until_moved: set[NodeId] = set()

@@ -6,10 +6,11 @@ file is listed as before and is brought here again when it is read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from jobfs.engine.workspace import Workspace
-from jobfs.model import BlobId, LocalNode, NodeId
+from jobfs.model import BlobId, LocalNode, NodeId, Revision
 
 _SHRINK_TO = 0.9
 """Evict a little more than needed, so that a full cache is not searched at every arrival."""
@@ -26,6 +27,7 @@ class Cache:
         self._limit = limit_bytes
         self._moment = 0
         self._last_use: dict[NodeId, int] = {}
+        self.on_evicted: Callable[[Revision], None] = lambda revision: None
 
     def use(self, node: NodeId) -> None:
         """Note that somebody reads a file."""
@@ -73,3 +75,5 @@ class Cache:
             state.put_local(replace(node, blob=None))
             state.after_commit(lambda: state.blobs.remove(blob))
         self._last_use.pop(node.id, None)
+        if node.content is not None and node.content.revision is not None:
+            self.on_evicted(node.content.revision)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -97,6 +97,7 @@ class Feed:
         self._watcher = watcher
         self._times = times
         self._asked = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._awaited: list[asyncio.Future[None]] = []
         self._listing_pause_s = times.ended_s
         self._status_pause_s = times.status_s
@@ -116,14 +117,17 @@ class Feed:
         """Ask for a listing as soon as possible."""
         self._asked.set()
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, is_urgent: bool = False) -> None:
         """Ask for a listing and return when one that began after this call was taken in.
 
+        :param is_urgent: a person waits: soon, even if the last listing took long, as when the server did not answer.
         :raises JobfsError: it could not be had.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaited.append(done)
         self.request()
+        if is_urgent:
+            self._hurry.set()
         await done
 
     def is_fresh(self) -> bool:
@@ -166,6 +170,7 @@ class Feed:
                 is_due = self._asked.is_set() or self._now_s() >= next_listing_s or self._has_slept()
                 if not is_due and not await self._status_changed():
                     continue
+                began_s = self._now_s()
                 await self.poll()
             except JobfsError as error:
                 self._watcher.went_offline(error)
@@ -173,8 +178,8 @@ class Feed:
                 self._status_pause_s = min(self._status_pause_s * 2, self._times.status_max_s)
                 next_listing_s = self._now_s() + self._status_pause_s
                 continue
+            next_listing_s = began_s + self._pause_s()
             await self._rest()
-            next_listing_s = self._now_s() + self._pause_s()
 
     async def hear(self) -> None:
         """Take the server's hints, as long as the expert may write, for requests to list, until cancelled."""
@@ -189,7 +194,9 @@ class Feed:
 
     async def _rest(self) -> None:
         """Keep listings below their share of the time, even when they are asked for again at once."""
-        await asyncio.sleep(min(self._cost_s * (_SHARE - 1), self._times.ended_s))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._cost_s * (_SHARE - 1), self._times.ended_s)):
+                await self._hurry.wait()
 
     def _pause_s(self) -> float:
         return self._times.active_s if may_expert_write(self.status) else self._listing_pause_s
@@ -214,14 +221,15 @@ class Feed:
         else:
             self._may_write.clear()
 
-    async def poll(self) -> None:
+    async def poll(self, *, until: Awaitable[object] | None = None) -> None:
         """Take one listing and hand over what changed.
 
+        :param until: what has to be done before the listing is taken in; it may be done meanwhile.
         :raises ApiError: it could not be had. Nothing changes then.
         """
         waiting, self._awaited = self._awaited, []
         try:
-            await self._poll()
+            await self._poll(until)
         except JobfsError as error:
             for done in waiting:
                 if not done.done():
@@ -231,8 +239,9 @@ class Feed:
             if not done.done():
                 done.set_result(None)
 
-    async def _poll(self) -> None:
+    async def _poll(self, until: Awaitable[object] | None) -> None:
         self._asked.clear()
+        self._hurry.clear()
         began_s = self._now_s()
         epoch = self._trees.begin_listing()
         try:
@@ -244,13 +253,17 @@ class Feed:
             raise
         self.is_frozen = False
         self.listings += 1
+        listed_s, listed_wall_ns = self._now_s(), self._workspace.clock.wall_ns()
+        if until is not None:
+            await until
         changed = await self._take_in(listing, epoch)
         self._listing_pause_s = (
             self._times.ended_s if changed else min(self._listing_pause_s * 1.5, self._times.ended_max_s)
         )
-        self.listed_at_s = self._now_s()
-        self._listed_wall_ns = self._workspace.clock.wall_ns()
-        self._cost_s = self.listed_at_s - began_s
+        self.listed_at_s, self._listed_wall_ns = listed_s, listed_wall_ns
+        took_s = self._now_s() - began_s
+        # One that took far longer than the one before was held up by the network, which is no reason to rest.
+        self._cost_s = min(took_s, 2 * self._cost_s) if self._cost_s else took_s
         self._watcher.listed()
 
     async def _take_in(self, listing: Listing, epoch: int) -> bool:

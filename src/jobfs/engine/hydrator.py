@@ -6,7 +6,9 @@ gone: its bytes are *kept* until its last handle is closed.
 
 **Invariant: no byte of an incomplete or doubtful download is ever in a node's blob.** Readers are served from the
 blob of the running download, of which only bytes are shown that are known to be of one version (``landing``). A
-download that would have to start over fails where any of its bytes were given to a reader, rather than mix two.
+download that would have to start over fails where any of its bytes were given to a reader, rather than mix two. And a
+revision of which a reader got bytes, from a download that did not end or whose bytes were evicted, is *distrusted*: the
+next download of it shows nothing before the item was looked at again.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ DEFAULT_DEADLINE_S = 30.0
 
 _SLOWEST_BYTES_PER_S = 1024
 """A download that is slower than this makes no progress."""
+
+_MOST_DISTRUSTED = 1 << 16
+"""So many revisions are distrusted; those for longest are forgotten."""
 
 _RANGE = "range"
 """The setting that says whether the server honours ranges."""
@@ -109,6 +114,7 @@ class Hydrator:
         self._deadline_s = deadline_s
         self._running: dict[Revision, _Hydration] = {}
         self._kept: dict[NodeId, BlobId | None] = {}
+        self._distrusted: dict[Revision, None] = {}
         self._is_range_honoured = self._state.setting(_RANGE) == _HONOURED[True]
         self.on_gone: Callable[[NodeId], None] = lambda node: None
         self.on_arrived: Callable[[], object] = lambda: None
@@ -161,6 +167,12 @@ class Hydrator:
             self._start(record.id, record.content.revision)
             self._workspace.keepers[record.id] += 1
 
+    def keep_arriving(self, record: LocalNode) -> None:
+        """Note that an open file lost its name to another version: what is arriving for it stays its own."""
+        revision = record.content.revision if record.content is not None else None
+        if record.blob is None and revision is not None and revision in self._running:
+            self._kept.setdefault(record.id, None)
+
     async def fetch_kept(self, record: LocalNode) -> None:
         """Return once the bytes of a detached, open file are here."""
         if record.content is not None and record.content.revision is not None and self._kept.get(record.id) is None:
@@ -201,6 +213,7 @@ class Hydrator:
                 on_learnt=self._learn_range,
                 on_change=running.wake,
                 is_same=partial(self._is_same, node, revision),
+                was_read=revision in self._distrusted,
             )
             self._running[revision] = running
             running.task = asyncio.create_task(self._run(node, running), name=f"hydrate-{node}")
@@ -227,7 +240,7 @@ class Hydrator:
             self._arrived(node, hydration, await hydration.transfer.run())
         except BaseException as error:
             self._running.pop(hydration.revision, None)
-            self._state.blobs.remove(hydration.blob)
+            self._drop(hydration)
             hydration.fail(error if isinstance(error, Exception) else DeadlineExceeded("the download was stopped"))
             self._close_when_idle(hydration)
             self._release_keeper(node)
@@ -257,12 +270,26 @@ class Hydrator:
             belongs = record is not None and record.blob is None and record.content is not None
             if belongs and record is not None and record.content is not None and record.content.revision == revision:
                 self._state.put_local(replace(record, content=content, blob=hydration.blob))
+                self._distrusted.pop(hydration.revision, None)
                 return
         if node in self._kept:
             self._kept[node] = hydration.blob
             self._release_keeper(node)
         else:
-            self._state.blobs.remove(hydration.blob)
+            self._drop(hydration)
+
+    def _drop(self, hydration: _Hydration) -> None:
+        """Throw away what a download brought."""
+        self._state.blobs.remove(hydration.blob)
+        if hydration.transfer.is_read:
+            self.distrust(hydration.revision)
+
+    def distrust(self, revision: Revision) -> None:
+        """Note that readers were given bytes of a revision which are no longer here."""
+        self._distrusted.pop(revision, None)
+        self._distrusted[revision] = None
+        if len(self._distrusted) > _MOST_DISTRUSTED:
+            del self._distrusted[next(iter(self._distrusted))]
 
     def _close_when_idle(self, hydration: _Hydration) -> None:
         done = self._running.get(hydration.revision) is not hydration

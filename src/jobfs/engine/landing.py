@@ -21,7 +21,11 @@ from jobfs.errors import ProtocolViolation
 from jobfs.store.blobs import full_disk
 
 
-class WrongLength(ProtocolViolation):
+class BadContent(ProtocolViolation):
+    """The server does not give the bytes that it lists: one file's trouble, and no other's."""
+
+
+class WrongLength(BadContent):
     """A body ended in good order but is longer or shorter than it has to be: nothing of it can be trusted."""
 
 
@@ -47,10 +51,11 @@ class Landing:
     :param descriptor: for reading and writing; the caller's, who closes it.
     :param size: the length that the file has to have in the end, in bytes.
     :param on_change: called whenever there is more to show, or less.
+    :param trusts_first: whether the first answer may be shown at once: nobody was given bytes of this version before.
     :raises StateFull: from every method that writes, where the disk is full.
     """
 
-    def __init__(self, descriptor: int, size: int, on_change: Callable[[], None]) -> None:
+    def __init__(self, descriptor: int, size: int, on_change: Callable[[], None], *, trusts_first: bool = True) -> None:
         self.descriptor = descriptor
         self.size = size
         self.present = Extents()
@@ -62,7 +67,8 @@ class Landing:
         self._on_change = on_change
         self._unproven: list[Answer] = []
         self._answers = 0
-        self._has_first = False
+        self._trusts_first = trusts_first
+        self._has_first = not trusts_first
 
     @property
     def is_complete(self) -> bool:
@@ -82,7 +88,7 @@ class Landing:
         self.shown = Extents()
         self._unproven.clear()
         self._answers = 0
-        self._has_first = False
+        self._has_first = not self._trusts_first
 
     def open(self, answer: Answer) -> None:
         """Take an answer whose body is about to come."""

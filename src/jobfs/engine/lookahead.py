@@ -51,14 +51,19 @@ class LookAhead:
             self._waves[directory] = asyncio.create_task(self._wave(directory), name="look-ahead")
 
     async def _wave(self, directory: NodeId) -> None:
+        wanted = iter(self._wanted(directory))
+
+        async def one_after_another() -> None:
+            for node in wanted:  # the same iterator for all of them: as one download ends, the next begins
+                await self._fetch(node)
+
         try:
-            for group in self._groups(directory):
-                await asyncio.gather(*(self._fetch(node) for node in group))
+            await asyncio.gather(*(one_after_another() for _ in range(PARALLEL)))
         finally:
             self._waves.pop(directory, None)
             self._cold_reads.pop(directory, None)
 
-    def _groups(self, directory: NodeId) -> list[list[NodeId]]:
+    def _wanted(self, directory: NodeId) -> list[NodeId]:
         local = self._workspace.state.local
         budget = WAVE_BYTES
         wanted = []
@@ -72,7 +77,7 @@ class LookAhead:
                 if budget < 0 and self._mode is Prefetch.SMALL:
                     break
                 wanted.append(node)
-        return [wanted[at : at + PARALLEL] for at in range(0, len(wanted), PARALLEL)]
+        return wanted
 
     async def _fetch(self, node: NodeId) -> None:
         with suppress(JobfsError):  # nobody waits for it; whoever reads the file meets the error himself

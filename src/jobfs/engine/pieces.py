@@ -96,7 +96,7 @@ class Pieces:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if self._landing.is_joined:
+        if self._landing.is_joined or self._landing.unproven():
             await self._prove()
 
     # -- in order

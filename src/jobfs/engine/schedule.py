@@ -12,7 +12,8 @@ QUIET_S = 0.03
 """Rest after the last close or write: long enough for an editor's write-then-rename, too short to be felt."""
 
 QUIET_OPEN_S = 0.5
-"""Rest of a file that is still open for writing: each push of it sends it whole."""
+"""Rest of a file that is still open for writing: each push of it sends it whole. And of one with a passing name, which
+should not be seen on the server."""
 
 LATEST_S = 5.0
 """A file under constant writing is pushed this long after its first unpushed change."""
@@ -22,19 +23,22 @@ LATEST_S = 5.0
 class _Waiting:
     first_s: float
     last_s: float
+    is_passing: bool = False
 
 
 class Schedule:
     """The nodes that wait for their moment.
 
     :param is_open: tells whether a node is open for writing.
+    :param is_passing: tells whether a node seems to have its name for a moment only.
     """
 
-    def __init__(self, is_open: Callable[[NodeId], bool]) -> None:
+    def __init__(self, is_open: Callable[[NodeId], bool], is_passing: Callable[[NodeId], bool]) -> None:
         self._waiting: dict[NodeId, _Waiting] = {}
         self._deleted: set[NodeId] = set()
         self._deletions = _Waiting(0.0, 0.0)
         self._is_open = is_open
+        self._is_passing = is_passing
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._deleted)
@@ -43,9 +47,9 @@ class Schedule:
         """Note a change: the node's rest starts anew."""
         waiting = self._waiting.get(node)
         if waiting is None:
-            self._waiting[node] = _Waiting(now_s, now_s)
-        else:
-            waiting.last_s = now_s
+            waiting = self._waiting[node] = _Waiting(now_s, now_s)
+        waiting.last_s = now_s
+        waiting.is_passing = self._is_passing(node)
 
     def touch_deleted(self, node: NodeId, now_s: float) -> None:
         """Note a deletion: all deletions that wait rest together, so that a tree that goes name by name goes as one."""
@@ -64,7 +68,7 @@ class Schedule:
         self._waiting[node] = _Waiting(at_s, at_s - QUIET_S)
 
     def _due_s(self, node: NodeId, waiting: _Waiting) -> float:
-        rest = QUIET_OPEN_S if self._is_open(node) else QUIET_S
+        rest = QUIET_OPEN_S if waiting.is_passing or self._is_open(node) else QUIET_S
         return min(waiting.last_s + rest, waiting.first_s + LATEST_S)
 
     def _deletions_due_s(self) -> float:

@@ -6,8 +6,8 @@ build on it waits. There is no queue of operations anywhere; after a restart the
 
 **Invariants.** Between reading the trees for a plan and the end of its local half nothing is awaited (in a mount). A
 node that failed is looked at again: after the next listing where the workspace was not as expected, after a pause
-that grows from 0.2 s to 60 s where the server could not be reached, after its next change where the server refused
-it.
+that grows from 0.2 s to 60 s where the server failed, as soon as it answers again where it did not answer at all, after
+its next change where the server refused it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from jobfs.engine.attention import FIRST_PAUSE_S, LAST_PAUSE_S, Attention
+from jobfs.engine.attention import Attention
 from jobfs.engine.cache import Cache
 from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
@@ -30,6 +30,7 @@ from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
 from jobfs.engine.pusher import Outcome, Pusher
+from jobfs.engine.reach import Reach
 from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
 from jobfs.engine.side import LocalSide, Recorder
@@ -127,7 +128,7 @@ class Session:
         self.cache = Cache(workspace, options.cache_bytes)
         self._wake = asyncio.Event()
         self.attention = Attention(
-            workspace.clock, lambda node: bool(workspace.writers.get(node)), lambda: self._wake.set()
+            workspace.clock, workspace.is_being_written, workspace.is_passing, lambda: self._wake.set()
         )
         self.traffic = Traffic(self.state, trees, workspace)
         self.refusals: dict[NodeId, Refusal] = {}
@@ -135,8 +136,7 @@ class Session:
         self.guard_detail = ""
         self.conflicts: list[Conflict] = []
         self.on_conflict: Callable[[Conflict], None] = lambda conflict: None
-        self.offline: JobfsError | None = None
-        self._pause_s = FIRST_PAUSE_S
+        self.reach = Reach(remote, self._came_back)
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
         self._idle = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,10 +148,16 @@ class Session:
         self.hydrator.on_gone = lambda node: self.feed.request()
         self.hydrator.on_read = self.look_ahead.note
         self.hydrator.on_arrived = self.cache.shrink
+        self.cache.on_evicted = self.hydrator.distrust
         self.pusher.on_done = self._released
         self.pusher.creations.on_adopted = lambda node: self.look_again((node,))
         self.pusher.on_error = self.went_offline
         self.pusher.on_refused = self._refused
+
+    @property
+    def offline(self) -> JobfsError | None:
+        """Why the server cannot be reached now, or None."""
+        return self.reach.error
 
     @property
     def busy(self) -> Collection[NodeId]:
@@ -168,10 +174,10 @@ class Session:
         """
         self.refusals = self.state.refusals()
         self.rules.start()
-        if wait_for_listing:
-            await self.feed.poll()
-        else:
+        if not wait_for_listing:
             self.feed.request()
+        elif self.feed.listed_at_s is None:
+            await self.feed.poll()
         self.look_again(self.differing())
         self._loops = [
             asyncio.create_task(self._work(), name="session-work"),
@@ -186,6 +192,7 @@ class Session:
         for task in [*self._loops, *self._tasks]:
             with suppress(asyncio.CancelledError):
                 await task
+        await self.reach.stop()
         await self.pusher.replacer.stop()
         await self.hydrator.stop()
         await self.look_ahead.stop()
@@ -327,21 +334,16 @@ class Session:
         """Note that the server could not be reached or did not take us."""
         for node in list(self._changes):
             self._tell(node)
-        if self.offline is None:
-            _log.info("the server cannot be reached: %s", error)
-            self.offline = error
-            self._spawn(self._pause(), "session-pause")
-
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
-        self.offline = None
-        self.attention.online()
+        self.reach.lost(error)
 
     def went_online(self) -> None:
-        """Note that the server answers."""
-        self._pause_s = FIRST_PAUSE_S
-        self.offline = None
+        """Note that the server does what it is asked for."""
+        self.reach.found()
+        self.attention.online()
+
+    def _came_back(self, was_silent: bool) -> None:
+        if was_silent:
+            self.feed.request()
         self.attention.online()
 
     def _refused(self, node: NodeId, refusal: Refusal) -> None:
@@ -456,6 +458,9 @@ class Session:
         stages, refused = up_to_refused(stages, self.refusals)
         for node, blocker in refused.items():
             self.traffic.block(node, blocker)
+        if stages and self.reach.is_silent:
+            stages = ()
+            self.attention.until_online(due)
         changes = [change for stage in stages for change in stage]
         for change in changes:
             self.traffic.hold(change)
@@ -512,6 +517,9 @@ class Session:
                     self.attention.touch(node)  # it was the local bytes that changed again: rest before the next look
                     return
                 sha256 = await digest_of(self.remote, entry.item)
+                if (await self.remote.get(entry.item)).revision != entry.content.revision:
+                    self.await_listing((node,))  # these are the bytes of a version that no listing has shown
+                    return
                 if self.trees.remote.get(node) is entry:
                     self.trees.remote.put(replace(entry, content=replace(entry.content, sha256=sha256)))
             self.look_again((node,))
@@ -556,7 +564,7 @@ class Session:
         elif outcome is Outcome.DONE:
             self.went_online()
         elif self.offline is None and self.attention.awaits_server:
-            self._spawn(self._pause(), "session-pause")
+            self.reach.wait()
 
     def _let_go(self, node: NodeId) -> None:
         self.look_again(self.traffic.let_go(node))

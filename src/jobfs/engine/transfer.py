@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jobfs.engine.landing import Answer, Landing, WrongLength
+from jobfs.engine.landing import Answer, BadContent, Landing, WrongLength
 from jobfs.engine.pieces import Pieces, Want
 from jobfs.engine.remote import Remote
 from jobfs.errors import NotFound, ProtocolViolation
@@ -48,6 +48,8 @@ class Transfer:
     :param on_learnt: told by each answer to a ranged request whether it did.
     :param on_change: called whenever more is shown, or something else went on.
     :param is_same: tells whether another revision of the item has the same bytes: after a change of ours to its name.
+    :param was_read: whether somebody was given bytes of this revision by an earlier download. An item may have changed
+        since without changing its size, so nothing is shown before the item was looked at again.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class Transfer:
         on_learnt: Callable[[bool], None] = lambda is_honoured: None,
         on_change: Callable[[], None] = lambda: None,
         is_same: Callable[[Revision], bool] = lambda revision: False,
+        was_read: bool = False,
     ) -> None:
         self.revision = revision
         """The revision whose bytes these are: the given one, or a later one with the same bytes."""
         self.is_read = False
         """Set by whoever gave bytes to a reader. The download cannot start over then: he would get a mixture."""
         self._remote = remote
-        self._landing = Landing(descriptor, revision.size, self._changed)
+        self._landing = Landing(descriptor, revision.size, self._changed, trusts_first=not was_read)
         self._is_honoured = is_honoured
         self._on_learnt = on_learnt
         self._on_change = on_change
@@ -113,7 +116,7 @@ class Transfer:
         and the download tried once more where it still is the same revision and nobody was given any of the bytes.
 
         :raises RevisionGone: the item changed or is gone.
-        :raises ProtocolViolation: the server sent another length than it lists.
+        :raises BadContent: the server has no bytes for it, or sent another length than it lists.
         :raises ApiError: the download failed. :raises StateFull: the disk is full.
         """
         for tries_left in reversed(range(_LENGTH_TRIES)):
@@ -124,7 +127,7 @@ class Transfer:
                 raise
             except NotFound as error:
                 await self._check()
-                raise ProtocolViolation(
+                raise BadContent(
                     "the server lists the file but has no bytes for it", "try again later", status=error.status
                 ) from error
             except WrongLength:
@@ -144,6 +147,9 @@ class Transfer:
                 self._landing.write(answer, chunk)
                 digest.update(chunk)
         self._landing.close(answer)
+        if unproven := self._landing.unproven():
+            await self._check()
+            self._landing.prove(unproven)
         return digest.hexdigest()
 
     async def _large(self) -> str:
@@ -180,6 +186,8 @@ class Transfer:
             item = await self._remote.get(self.revision.item)
         except NotFound as error:
             raise RevisionGone("the file is gone from the server", status=error.status) from error
+        except ProtocolViolation as error:
+            raise BadContent(error.cause, error.remedy, status=error.status) from error
         if item.revision != self.revision:
             if not self._is_same(item.revision):
                 raise RevisionGone("the file has changed on the server")

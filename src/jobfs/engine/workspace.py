@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import Protocol
 
-from jobfs.model import ROOT, Content, LocalNode, NodeId, TreeView, path_of
+from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, TreeView, path_of
 from jobfs.planner.guards import is_reserved
 from jobfs.planner.ignore import Ignore
-from jobfs.planner.naming import conflict_name
+from jobfs.planner.naming import conflict_name, is_passing_name
 from jobfs.planner.plan import ConflictStamp
 from jobfs.store.state import State
 
@@ -112,6 +112,17 @@ class Workspace:
         if directory is not None and directory.is_local_only:
             return True
         return self.ignore.is_ignored(self.place_path(parent, name), is_directory)
+
+    def is_being_written(self, node: NodeId) -> bool:
+        """Tell whether a program has a file open for writing."""
+        return bool(self.writers.get(node))
+
+    def is_passing(self, node: NodeId) -> bool:
+        """Tell whether a file is new, and has a name like those under which programs write what they then rename."""
+        record = self.state.local.get(node)
+        if record is None or record.kind is not Kind.FILE or self.state.base.get(node) is not None:
+            return False
+        return is_passing_name(record.name)
 
     def is_protected(self, node: NodeId) -> bool:
         """Tell whether nothing may be written at this node: a read-only workspace, or the runtime's own directory."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from jobfs.engine.landing import BadContent
 from jobfs.engine.transfer import RevisionGone
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import JobfsError, Refused, StateError, StateFull
+from jobfs.errors import InvalidPath, JobfsError, Refused, StateError, StateFull
 from jobfs.folder.disk import Disk, reason_of, trouble_of
 from jobfs.folder.report import SyncEvent
 from jobfs.model import Kind, NodeId, Problem, Trouble
@@ -22,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _BAD_NAMES = frozenset({errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MOST_GONE = 5
+"""So often in a row a file is looked for in the next listing where the server has another version than it listed."""
 
 
 class Changed(Exception):
@@ -36,6 +40,14 @@ class Outdated(Exception):
     """The record is not what the plan was made from: the node is planned again at once."""
 
 
+class Homeless(Exception):
+    """The directory that the node is to be in is not here."""
+
+    def __init__(self, directory: NodeId) -> None:
+        super().__init__(directory)
+        self.directory = directory
+
+
 class Blocked(Exception):
     """Something that cannot be kept in step is in the way."""
 
@@ -46,6 +58,10 @@ class Blocked(Exception):
         self.detail = detail
 
 
+EXPECTED = (Changed, Outdated, Homeless, Blocked, JobfsError, OSError)
+"""What ``Attempts.fail`` takes."""
+
+
 class Observer(Protocol):
     """Who wants to know how the application of a change ended: the side."""
 
@@ -54,6 +70,9 @@ class Observer(Protocol):
 
     def blocked(self, place: str, problem: Problem) -> None:
         """The place cannot be changed; the problem's node is planned again when a scan finds something else there."""
+
+    def homeless(self, node: NodeId, directory: NodeId) -> None:
+        """The node's directory could not be made here; the node is planned again along with it."""
 
     def postponed(self, node: NodeId, error: JobfsError) -> None:
         """The server or the disk did not serve; the node is planned again after a pause."""
@@ -72,13 +91,16 @@ class Attempts:
         self._workspace = workspace
         self._disk = disk
         self._observer = observer
+        self._gone: Counter[NodeId] = Counter()
 
     def run(self, node: NodeId, place: str, action: Callable[[], set[NodeId]]) -> set[NodeId]:
         """Do something for a node at a place; return the nodes to plan again now."""
         try:
-            return action()
-        except (Changed, Outdated, Blocked, JobfsError, OSError) as error:
+            touched = action()
+        except EXPECTED as error:
             return self.fail(node, place, error)
+        self._gone.pop(node, None)
+        return touched
 
     def fail(self, node: NodeId, place: str, error: Exception) -> set[NodeId]:
         """Tell the observer what a failure means; return the nodes to plan again now.
@@ -91,14 +113,18 @@ class Attempts:
                 return {node}
             case Changed(place=other):
                 self._observer.revisit(other, node)
+            case Homeless(directory=directory):
+                self._observer.homeless(node, directory)
             case Blocked(place=other, trouble=trouble, detail=detail):
                 self._observer.blocked(other, Problem(node, other, trouble, detail))
             case RevisionGone():
-                self._observer.outdated(node)
+                self._not_as_listed(node, place)
             case StateError():
                 self._observer.postponed(node, error)
                 self._observer.revisit(place, node)  # the disk may be ahead of the record
-            case Refused():
+            case InvalidPath():
+                self._observer.blocked(place, Problem(node, place, Trouble.INVALID_NAME, error.cause))
+            case Refused() | BadContent():
                 self._observer.blocked(place, Problem(node, place, Trouble.REFUSED, error.cause))
             case JobfsError():
                 self._observer.postponed(node, error)
@@ -111,6 +137,16 @@ class Attempts:
             case _:
                 raise error
         return set()
+
+    def _not_as_listed(self, node: NodeId, place: str) -> None:
+        """Have the node planned after the next listing; not for ever, where the list and the file never agree."""
+        self._gone[node] += 1
+        if self._gone[node] < _MOST_GONE:
+            self._observer.outdated(node)
+            return
+        del self._gone[node]
+        detail = "the server time and again lists another version than it has"
+        self._observer.blocked(place, Problem(node, place, Trouble.REFUSED, detail))
 
     def _occupied(self, node: NodeId, place: str) -> None:
         """Something stands where the node is to be: a scan will take it in, unless it cannot be taken in."""

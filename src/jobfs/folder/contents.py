@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +22,9 @@ from jobfs.engine.applier import Applier, mtime_of, remote_node, writable_as
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import receive
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import JobfsError
-from jobfs.folder.attempt import Attempts, Blocked, Changed, Observer, Outdated
-from jobfs.folder.disk import Disk, Seen, is_copy_name, seen_of
+from jobfs.folder.attempt import EXPECTED, Attempts, Changed, Observer, Outdated
+from jobfs.folder.disk import Disk, Seen, seen_of
+from jobfs.folder.names import is_copy_name
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.where import Where
 from jobfs.model import BlobId, Content, Entry, Kind, LocalNode, NodeId, Revision
@@ -97,7 +97,7 @@ class Contents:
         async with self._slots:
             try:
                 ready = await self._prepare(change)
-            except (Changed, Outdated, Blocked, JobfsError, OSError) as error:
+            except EXPECTED as error:
                 return self._attempts.fail(change.node, place, error)
             return await ready.done
 
@@ -177,6 +177,14 @@ class Contents:
 
     def _finish(self) -> None:
         everything, self._ready = self._ready, []
+        try:
+            self._finish_all(everything)
+        except Exception as error:  # noqa: BLE001 - raised where these pulls are awaited; nobody would end them otherwise
+            for ready in everything:
+                if not ready.done.done():
+                    ready.done.set_exception(error)
+
+    def _finish_all(self, everything: Sequence[_Ready]) -> None:
         placed = [ready for ready in everything if self._is_placed(ready)]
         failed: dict[str, OSError] = {}
         for directory in {ready.place.rpartition("/")[0] for ready in placed}:
@@ -193,7 +201,7 @@ class Contents:
         """Give a target its new bytes; where that cannot be, tell why."""
         try:
             self._place(ready)
-        except (Changed, Outdated, Blocked, OSError) as error:
+        except EXPECTED as error:
             self._discard(ready.change, ready.temporary)
             if ready.history is not None:
                 self._state.blobs.remove(ready.history[0])

@@ -17,9 +17,11 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobfs.folder.names import folded, why_not_on_windows
 from jobfs.model import Kind, LocalNode, Trouble
 from jobfs.planner.naming import OWN_FOLDER
 
@@ -85,7 +87,8 @@ class Disk:
 
     :param root: an absolute path; the directory need not exist yet.
 
-    ``folds_names`` tells whether this file system takes names that differ in case for one (``learn_folding``).
+    ``folds_names`` tells whether this file system takes names for one that differ in case, or in how their characters
+    are composed (``learn_folding``).
     """
 
     def __init__(self, root: Path) -> None:
@@ -183,8 +186,23 @@ class Disk:
         return (before, sha256) if after is not None and after.is_same_file(before) else None
 
     def learn_folding(self) -> None:
-        """Find out whether names that differ in case are one here. Needs the control directory."""
-        self.folds_names = self.look(OWN_FOLDER) is not None and self.look(OWN_FOLDER.upper()) is not None
+        """Find out whether names that differ in case or composition are one here. Needs the control directory."""
+        if self.look(OWN_FOLDER) is None:
+            return
+        self.folds_names = self.look(OWN_FOLDER.upper()) is not None or self._composes_names()
+
+    def _composes_names(self) -> bool:
+        """Look for a file of ours under another form of its name. It stays: a folder in step is not written."""
+        probe = f"{OWN_FOLDER}/probe-\N{LATIN SMALL LETTER E WITH ACUTE}"
+        with suppress(OSError):
+            if self.look(probe) is None:
+                self.path(probe).touch()
+            return self.look(unicodedata.normalize("NFD", probe)) is not None
+        return False
+
+    def why_not(self, name: str) -> str:
+        """Tell why nothing can have a name here; empty where something can."""
+        return why_not_on_windows(name) if _IS_WINDOWS else ""
 
     # -- changing
 
@@ -301,17 +319,6 @@ class Disk:
 
 def _taken(path: Path) -> FileExistsError:
     return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-
-
-def folded(name: str) -> str:
-    """Return what two names have in common where a file system takes them for one."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def is_copy_name(name: str, original: str) -> bool:
-    """Tell whether a name is that of a conflict copy of a file (``planner.naming.conflict_name``)."""
-    stem, mark, _ = name.partition(" (conflict from ")
-    return bool(mark) and original.startswith(stem)
 
 
 def trouble_of(name: str, seen: Seen) -> tuple[Trouble, str] | None:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, is_covered, reduced
 from jobfs.folder.disk import Disk, Listed, Seen
+from jobfs.folder.names import composed
 from jobfs.folder.root import Root
 from jobfs.folder.settle import Digests, Settlement
-from jobfs.model import Kind, LocalNode, NodeId, Problem, Trouble, node_at
+from jobfs.model import ROOT, Kind, LocalNode, NodeId, Problem, Trouble, node_at
 from jobfs.planner.naming import Suffix, parse_hidden
 
 _HASHERS = 4
@@ -70,13 +71,16 @@ class Scanner:
     def _widened(self, places: Places) -> Places:
         """Take the directory for a place where the spelling of a hint proves nothing about the name on the disk."""
         if self._disk.folds_names:
-            places = Places(trees=places.trees | {entry.rpartition("/")[0] for entry in places.entries})
+            trees = places.trees | {entry.rpartition("/")[0] for entry in places.entries}
+            places = Places(trees=frozenset(map(self._as_recorded, trees)))
         return reduced(places)
 
     async def _pass(self, places: Places, findings: Findings) -> Places:
         self._root.check()
         listings = await asyncio.to_thread(self._walk, places.trees) if places.trees else []
         self._root.check()
+        for listed in listings if self._disk.folds_names else ():
+            listed.place = self._as_recorded(listed.place)
         for place in [place for place in self.problems if is_covered(place, places.trees)]:
             del self.problems[place]
         differing = {*places.entries, *places.trees} - {""}
@@ -122,6 +126,8 @@ class Scanner:
         prefix = f"{listed.place}/" if listed.place else ""
         node = node_at(self._local, listed.place)
         recorded = dict(self._local.children(node)) if node is not None else {}
+        if self._disk.folds_names:
+            self._recompose(listed, prefix, recorded)
         for name, seen in listed.entries.items():
             child = recorded.pop(name, None)
             record = self._local.get(child) if child is not None else None
@@ -133,6 +139,26 @@ class Scanner:
         for name in recorded:
             if name not in listed.odd:
                 yield prefix + name
+
+    def _as_recorded(self, place: str) -> str:
+        """Return a place as it is recorded, where this file system has only composed the names in it otherwise."""
+        found, node = "", NodeId(ROOT)
+        for name in place.split("/") if place else ():
+            above = f"{found}/" if found else ""
+            names = self._local.children(node)
+            if name not in names:
+                like = (one for one in names if composed(one) == composed(name))
+                name = next((one for one in like if self._disk.look(above + one) is not None), name)
+            found, node = above + name, names.get(name, NodeId(-1))
+        return found
+
+    def _recompose(self, listed: Listed, prefix: str, recorded: dict[str, NodeId]) -> None:
+        """Call by its recorded name what a file system lists under a name composed otherwise."""
+        missing = {composed(name): name for name in recorded if name not in listed.entries}
+        for name in [name for name in listed.entries if name not in recorded] if missing else ():
+            known = missing.pop(composed(name), None)
+            if known is not None and self._disk.look(prefix + known) is not None:
+                listed.entries[known] = listed.entries.pop(name)
 
     def _is_download(self, prefix: str, name: str) -> bool:
         """Tell whether this is a download of ours that is not in its place yet, and remove it if a crash left it."""

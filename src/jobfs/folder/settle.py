@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.coalesce import Places
-from jobfs.folder.disk import Disk, Seen, is_copy_name, reason_of, trouble_of
+from jobfs.folder.disk import Disk, Seen, reason_of, trouble_of
+from jobfs.folder.names import folded, is_copy_name
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, Permission, Problem, Trouble, node_at, path_of
 from jobfs.planner.naming import is_hidden_name
 from jobfs.planner.plan import is_same_content
@@ -201,7 +202,7 @@ class Settlement:
             return False
         there = self._disk.look(own) if self._is_real(own.rpartition("/")[0]) else None
         if there is not None and there.inode == owner.inode:
-            return False
+            return self._disk.folds_names and folded(own) == folded(place)  # the user has only spelt it otherwise
         if there is not None and is_copy_name(place.rpartition("/")[2], owner.name):
             return False  # a conflict that a crash cut off: the copy was made, and the name given to the remote version
         return seen.kind is Kind.FILE or self._shares_names(owner.id, place)

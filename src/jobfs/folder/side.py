@@ -29,6 +29,9 @@ from jobfs.folder.scan import Findings, Scanner
 from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId, Problem, path_of
 from jobfs.planner.plan import LocalChange
 
+_SMALL_BYTES = 1 << 16
+"""Up to here a file is copied at once: it was just read to be hashed, and handing it to a thread takes longer."""
+
 
 class FolderSide:
     """Satisfies ``side.LocalSide`` and ``attempt.Observer``.
@@ -134,6 +137,14 @@ class FolderSide:
         if problem.node is not None:
             self._waiting.setdefault(place, set()).add(problem.node)
 
+    def homeless(self, node: NodeId, directory: NodeId) -> None:
+        """Let a node wait for what its directory waits for; where that is not known, for the next listing."""
+        company = next((nodes for nodes in self._waiting.values() if directory in nodes), None)
+        if company is None:
+            self.on_outdated(node)
+        else:
+            company.add(node)
+
     def postponed(self, node: NodeId, error: JobfsError) -> None:
         """Have a node planned again after a pause."""
         self.on_postponed(node, error)
@@ -203,7 +214,9 @@ class FolderSide:
     async def _copy(self, record: LocalNode, place: str) -> tuple[BlobId, Content]:
         self._check(record, place)
         try:
-            blob, sha256, size = await asyncio.to_thread(self._state.blobs.import_file, self._disk.path(place))
+            take, path = self._state.blobs.import_file, self._disk.path(place)
+            is_small = record.content is None or record.content.size <= _SMALL_BYTES
+            blob, sha256, size = take(path) if is_small else await asyncio.to_thread(take, path)
         except FileNotFoundError:
             self.revisit(place, record.id)
             raise Gone from None

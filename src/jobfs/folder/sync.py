@@ -288,7 +288,8 @@ class FolderSync:
             )
 
     async def _try(self) -> Summary:
-        await self._read_folder()
+        await self._read_rules()
+        await self._scan(EVERYWHERE)
         began_s = self._clock.monotonic_s()
         while await self._look_again(began_s):
             pass
@@ -303,20 +304,31 @@ class FolderSync:
             pulls=self.session.options.pulls,
         )
 
-    async def _read_folder(self) -> None:
-        """Take in the rules, and then the folder by them."""
+    async def _read_rules(self) -> None:
         await self._scan(Places(frozenset({IGNORE_FILE})))
         self.session.rules.start()
         self.side.take_wanted()
-        await self._scan(EVERYWHERE)
 
     async def _begin(self) -> None:
         self.session.refusals = self._state.refusals()  # what the scan finds changed since is refused no more
-        await self._read_folder()
         is_known = self._state.setting("listed") is not None
+        await self._read_rules()
+        if is_known and not self.options.watch:
+            await self._list_and_scan()
+        else:
+            await self._scan(EVERYWHERE)
         await self.session.start(wait_for_listing=not (self.options.watch and is_known))
         with self._state.transaction():
             self._state.remember("listed", "1")
+
+    async def _list_and_scan(self) -> None:
+        """Ask the server while the folder is looked at; what it lists is taken in when all here is recorded."""
+        scan = asyncio.create_task(self._scan(EVERYWHERE))
+        try:
+            await self.session.feed.poll(until=scan)
+        finally:
+            scan.cancel()
+            await asyncio.gather(scan, return_exceptions=True)
 
     async def _scan(self, places: Places) -> None:
         findings = await self.side.scan(places)

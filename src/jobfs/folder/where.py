@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jobfs.engine.workspace import Workspace
-from jobfs.folder.attempt import Blocked, Changed, Outdated
-from jobfs.folder.disk import Disk, Seen, folded
+from jobfs.folder.attempt import Blocked, Changed, Homeless, Outdated
+from jobfs.folder.disk import Disk, Seen
+from jobfs.folder.names import folded
 from jobfs.model import LocalNode, NodeId, Trouble, path_of
 
 
@@ -39,12 +40,15 @@ class Where:
     def target(self, parent: NodeId, name: str, node: NodeId) -> str:
         """Return the place that a node is to get in a directory.
 
+        :raises Homeless: the directory was not made here.
         :raises Changed: the directory is not there, or the record still has something else at the place.
-        :raises Blocked: this file system takes the name for a neighbour's.
+        :raises Blocked: this file system cannot hold the name, or takes it for a neighbour's.
         """
         if self._local.get(parent) is None:
-            raise Outdated
+            raise Homeless(parent)
         place = self.below(parent, name)
+        if reason := self._disk.why_not(name):
+            raise Blocked(place, Trouble.INVALID_NAME, f"cannot exist here: {reason}; rename it")
         self._check_directory(place.rpartition("/")[0])
         if self._local.child(parent, name) not in (None, node):
             raise Changed(place)

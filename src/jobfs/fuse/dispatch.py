@@ -64,6 +64,7 @@ class Requests:
         self._options = options
         self._listings = Listings(self, self._stat_and_lifetime)
         self.lookups: dict[NodeId, int] = {}
+        self.open_files = OpenFileRequests(vfs)
         self._handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
             Opcode.FORGET: self._forget,
@@ -89,7 +90,7 @@ class Requests:
             Opcode.LISTXATTR: self._listxattr,
             Opcode.REMOVEXATTR: self._removexattr,
             Opcode.IOCTL: self._ioctl,
-            **OpenFileRequests(vfs).handlers,
+            **self.open_files.handlers,
         }
 
     def answer(self, header: RequestHeader, body: memoryview) -> Answer:

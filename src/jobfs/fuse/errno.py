@@ -23,6 +23,9 @@ _TABLE: dict[type[errors.JobfsError], int] = {
     errors.PathExists: errno.EEXIST,
     errors.ParentMissing: errno.ENOENT,
     errors.InvalidPath: errno.EINVAL,
+    errors.Changed: errno.ESTALE,
+    errors.IsDirectory: errno.EISDIR,
+    errors.NotEmpty: errno.ENOTEMPTY,
     errors.TooLarge: errno.EFBIG,
     errors.RateLimited: errno.EIO,  # not EAGAIN: a program that did not ask for non-blocking files does not expect it
     errors.ServerFailure: errno.EIO,

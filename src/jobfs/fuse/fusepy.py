@@ -1,8 +1,8 @@
 """The portable transport: libfuse through mfusepy, the maintained successor of fusepy (same API, libfuse 2 and 3).
 
 Linux, macOS and BSD. libfuse's own threads call ``_Operations`` by path; every call is handed to the loop and waited
-for, so the vfs stays single-threaded. Caching is short, and a read that waits for the network cannot be interrupted
-before its deadline: where that matters, Linux has ``fuse.kernel``.
+for, so the vfs stays single-threaded. Caching is short; a program that wants to end its wait for the network is noticed
+when its thread looks, which it does five times a second.
 
 The only importer of ``mfusepy``. Importing this module fails with ``FuseUnavailable`` where there is no libfuse.
 """
@@ -22,9 +22,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jobfs.errors import FuseUnavailable, MountError
+from jobfs.errors import FuseUnavailable, MountError, MountPointBusy
+from jobfs.fuse import mounting
 from jobfs.fuse.errno import errno_of, is_expected
-from jobfs.fuse.mounting import detach
+from jobfs.fuse.interrupt import is_to_stop
 from jobfs.fuse.options import MountOptions
 from jobfs.model import ROOT, Kind, NodeId
 from jobfs.vfs.attributes import BLOCK_BYTES, Attributes
@@ -46,9 +47,13 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CACHE_S = 1.0
+_LOOK_S = 0.2
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
 _KEEP_OWNER = (-1, 0xFFFFFFFF)
+_ASYNC_READ, _ASYNC_DIO = 1 << 0, 1 << 15
+"""FUSE_CAP_ASYNC_READ and FUSE_CAP_ASYNC_DIO of libfuse 3."""
+
 _TYPE_BITS = {
     Kind.FILE: stat.S_IFREG,
     Kind.DIRECTORY: stat.S_IFDIR,
@@ -73,8 +78,14 @@ class FusepyTransport:
     async def mount(self, vfs: Vfs, mountpoint: Path, options: MountOptions) -> None:
         """Mount, and return when the kernel has been answered and the mount serves.
 
+        A dead mount of ours at the place is taken away first.
+
+        :raises MountPointBusy: there is no such directory, it is not empty, or something is mounted on it.
         :raises MountError: libfuse could not mount there.
         """
+        if sys.platform == "linux":
+            mountpoint = mounting.real_place(mountpoint)
+            await asyncio.to_thread(mounting.make_room, mountpoint)
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         operations = _Operations(vfs, loop, options, ready)
@@ -103,16 +114,17 @@ class FusepyTransport:
                 foreground=True,
                 fsname=options.name,
                 subtype="jobfs",
-                default_permissions=False,
+                default_permissions=True,
                 **flags,
             )
         except (RuntimeError, OSError) as error:
             self._failure = error
         finally:
             operations.close()
-            loop.call_soon_threadsafe(self._finish, ready)
+            loop.call_soon_threadsafe(self._finish, operations, ready)
 
-    def _finish(self, ready: asyncio.Future[None]) -> None:
+    def _finish(self, operations: _Operations, ready: asyncio.Future[None]) -> None:
+        operations.end()
         if not ready.done():
             ready.set_exception(
                 MountError(
@@ -129,13 +141,24 @@ class FusepyTransport:
             await asyncio.to_thread(self._thread.join)
 
     async def unmount(self) -> None:
-        """Unmount and return when libfuse has ended.
+        """Unmount, and return when libfuse has ended. On Linux also while programs use the mount: they get errors then.
 
-        :raises MountPointBusy: programs have files or directories of the mount open.
+        :raises MountPointBusy: programs use it, on another system.
         """
         if not self._ended.is_set():
-            await asyncio.to_thread(detach, self._mountpoint)
+            await asyncio.to_thread(self._detach)
         await self.wait_unmounted()
+
+    def _detach(self) -> None:
+        try:
+            mounting.detach(self._mountpoint)
+        except MountPointBusy:
+            if sys.platform != "linux":
+                raise
+            mounting.take_away(self._mountpoint)
+        except MountError:
+            if sys.platform != "linux" or mounting.mount_at(self._mountpoint) is not None:
+                raise  # otherwise somebody else unmounted it at the same moment
 
 
 class _Binding(mfusepy.FUSE):  # type: ignore[misc]
@@ -233,7 +256,11 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         async def run() -> T:
             return await make()
 
-        return self._result(asyncio.run_coroutine_threadsafe(run(), self._loop))
+        done = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        while not concurrent.futures.wait((done,), _LOOK_S).done:
+            if _is_given_up():
+                done.cancel()
+        return self._result(done)
 
     def _result(self, done: concurrent.futures.Future[T]) -> T:
         self._waiting.add(done)
@@ -248,6 +275,11 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         """Let go of threads that still wait."""
         for done in list(self._waiting):
             done.cancel()
+
+    def end(self) -> None:
+        """Close what programs left open when the mount was taken away from them; on the loop."""
+        for handle in list(self._vfs.table.handles.values()):
+            self._vfs.release(handle)
 
     def _node(self, path: str | None, number: int | None = None) -> NodeId:
         """Return the node of a handle or path; on the loop only."""
@@ -273,6 +305,8 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
             config.nullpath_ok = True
             config.entry_timeout = config.attr_timeout = _CACHE_S
             config.negative_timeout = 0.0
+        if connection is not None:
+            _read_in_turn(connection)
         self._loop.call_soon_threadsafe(self._serves)
 
     def _serves(self) -> None:
@@ -466,3 +500,16 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
 
     def removexattr(self, path: str, name: str) -> int:
         return self._do(lambda: self._vfs.extended.remove(self._node(path), name))
+
+
+def _is_given_up() -> bool:
+    """Tell whether the program whose request this thread serves wants to stop waiting for it."""
+    return bool(mfusepy._libfuse.fuse_interrupted()) and is_to_stop(mfusepy.fuse_get_context()[2])
+
+
+def _read_in_turn(connection: Any) -> None:
+    """Have programs wait for their reads themselves: see ``connection`` on ASYNC_READ."""
+    if hasattr(connection, "async_read"):  # libfuse 2
+        connection.async_read = 0
+    else:
+        connection.want &= ~(_ASYNC_READ | _ASYNC_DIO)

@@ -15,6 +15,7 @@ import shutil
 import socket
 import stat
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from jobfs.errors import FuseUnavailable, MountError, MountPointBusy
 from jobfs.fuse.options import MountOptions
 
 DEVICE = Path("/dev/fuse")
+CONNECTIONS = Path("/sys/fs/fuse/connections")
 FILE_SYSTEM = "fuse.jobfs"
 _SUBTYPE = "jobfs"
 _HELPER = "fusermount3"
@@ -30,6 +32,7 @@ _HELPER_DEADLINE_S = 20.0
 _MS_RDONLY = 1
 _MS_NOSUID = 2
 _MS_NODEV = 4
+_MNT_FORCE = 1
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
@@ -241,6 +244,29 @@ def _detach_through_helper(point: Path, lazy: bool) -> None:
     if result.returncode != 0:
         said = _said(result.stderr)
         _refuse_detach(point, "busy" in said, said)
+
+
+def take_away(point: Path) -> None:
+    """Unmount even while programs use the mount: whatever they still ask is ENOTCONN. For who cannot close the device.
+
+    :raises MountPointBusy: this user cannot have that. :raises MountError: it cannot be unmounted.
+    """
+    mounted = mount_at(point)
+    if mounted is None:
+        return
+    if os.geteuid() == 0:
+        with suppress(OSError):  # EBUSY: its connection has ended all the same
+            _libc_call("umount2", os.fsencode(point), _UMOUNT_NOFOLLOW | _MNT_FORCE)
+    else:
+        connection = CONNECTIONS / mounted.device.rpartition(":")[2]
+        try:
+            (connection / "abort").write_text("1", encoding="ascii")
+        except OSError as error:
+            raise MountPointBusy(
+                f"programs still use {point}, and {connection} cannot be used: {error.strerror}", "end them first"
+            ) from error
+    if mount_at(point) == mounted:
+        detach(point, lazy=True)
 
 
 def _refuse_detach(point: Path, is_busy: bool, said: str) -> None:

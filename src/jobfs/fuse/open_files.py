@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Coroutine
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from jobfs.errors import JobfsError
 from jobfs.fuse import protocol, replies
 from jobfs.fuse.protocol import Opcode, OpenFlag, RequestHeader
 from jobfs.model import NodeId
@@ -16,22 +15,14 @@ from jobfs.vfs.operations import Vfs
 Answer: TypeAlias = protocol.Buffer | Coroutine[object, object, protocol.Buffer] | None
 Handler: TypeAlias = Callable[[RequestHeader, memoryview], Answer]
 
-_SAME_FAILURE_S = 1.0
-
-
-class _Failure(NamedTuple):
-    """Why bytes could not be had, and until when that stands."""
-
-    until_s: float
-    error: JobfsError
-
 
 class OpenFileRequests:
     """The requests about open files of one mount."""
 
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
-        self._failures: dict[NodeId, _Failure] = {}
+        self.may_bypass = False
+        """Whether the kernel lets files be mapped that are read past its page cache; known after INIT."""
         self.handlers: dict[int, Handler] = {
             Opcode.OPEN: self._open,
             Opcode.READ: self._read,
@@ -51,34 +42,14 @@ class OpenFileRequests:
         return self._open_cold(handle) if self._vfs.is_cold(handle) else opened(handle)
 
     async def _open_cold(self, handle: Handle) -> bytes:
-        await self._vfs.confirm(handle)
-        return opened(handle)
+        is_coming = await self._vfs.confirm(handle)
+        return opened(handle, is_bypassing=self.may_bypass and not is_coming)
 
     def _read(self, header: RequestHeader, body: memoryview) -> Answer:
         wanted = protocol.READ_IN.read(body)
         handle = self._vfs.handle(wanted.fh)
         here = self._vfs.read_now(handle, wanted.size, wanted.offset)
-        return here if here is not None else self._read_later(handle, wanted)
-
-    def _read_later(self, handle: Handle, wanted: protocol.ReadIn) -> Coroutine[object, object, bytes]:
-        """Wait for bytes, unless they were just waited for in vain.
-
-        When a read-ahead fails, the kernel reads the first page once more to learn the reason; waiting for another
-        deadline then would make the program wait for two.
-        """
-        node = handle.inode.node
-        known = self._failures.get(node)
-        if known is not None and self._vfs.workspace.clock.monotonic_s() < known.until_s:
-            raise known.error
-        return self._read_and_note(node, handle, wanted)
-
-    async def _read_and_note(self, node: NodeId, handle: Handle, wanted: protocol.ReadIn) -> bytes:
-        try:
-            return await self._vfs.read(handle, wanted.size, wanted.offset)
-        except JobfsError as error:
-            now_s = self._vfs.workspace.clock.monotonic_s()
-            self._failures[node] = _Failure(now_s + _SAME_FAILURE_S, error)
-            raise
+        return here if here is not None else self._vfs.read(handle, wanted.size, wanted.offset)
 
     def _write(self, header: RequestHeader, body: memoryview) -> Answer:
         wanted = protocol.WRITE_IN.read(body)
@@ -105,7 +76,6 @@ class OpenFileRequests:
 
     def _release(self, header: RequestHeader, body: memoryview) -> Answer:
         handle = self._vfs.handle(protocol.HANDLE_IN.read(body).fh)
-        self._failures.pop(handle.inode.node, None)
         self._vfs.release(handle)
         return b""
 
@@ -122,9 +92,13 @@ class OpenFileRequests:
         return replies.sought(self._vfs.seek(self._vfs.handle(wanted.fh), wanted.offset, wanted.whence))
 
 
-def opened(handle: Handle) -> bytes:
-    """Return the payload of OPEN for a handle: how the kernel treats the file."""
-    if handle.snapshot is not None:
+def opened(handle: Handle, *, is_bypassing: bool = False) -> bytes:
+    """Return the payload of OPEN for a handle: how the kernel treats the file.
+
+    :param is_bypassing: past the page cache, for who may have to wait long. Of several programs that wait for one page
+        there, all but the first would wait for that one, in state D, and not for us.
+    """
+    if handle.snapshot is not None or is_bypassing:
         return replies.opened(handle.number, OpenFlag.DIRECT_IO)
     flags = OpenFlag.KEEP_CACHE if handle.is_writable else OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
     return replies.opened(handle.number, flags)

@@ -67,7 +67,7 @@ def _attr(stat: Stat) -> tuple[int, ...]:
 
 def reply(unique: int, payload: Buffer = b"") -> list[Buffer]:
     """Return a successful reply as what is to be written in one call."""
-    return [_OUT_HEADER.pack(_OUT_HEADER.size + memoryview(payload).nbytes, 0, unique), payload]
+    return [_OUT_HEADER.pack(_OUT_HEADER.size + len(payload), 0, unique), payload]
 
 
 def error_reply(unique: int, number: int) -> list[Buffer]:
@@ -174,8 +174,16 @@ def invalidate_attributes(node: int) -> list[Buffer]:
     return _notification(_NOTIFY_INVAL_INODE, _INVAL_INODE.pack(node, -1, 0))
 
 
+def invalidate_listing(directory: int) -> list[Buffer]:
+    """Return the message that makes the kernel list a directory anew, and ask for its attributes."""
+    return _notification(_NOTIFY_INVAL_INODE, _INVAL_INODE.pack(directory, 0, 0))
+
+
 def invalidate_entry(parent: int, name: str) -> list[Buffer]:
-    """Return the message that makes the kernel look a name up anew and list its directory anew."""
+    """Return the message that makes the kernel look a name up anew.
+
+    Where it knows the name, it also lists the directory anew; see ``invalidate_listing`` for where it does not.
+    """
     encoded = name.encode("utf-8", "surrogateescape")
     return _notification(_NOTIFY_INVAL_ENTRY, _INVAL_ENTRY.pack(parent, len(encoded), 0) + encoded + b"\0")
 

@@ -6,6 +6,7 @@ out of the built-in list. As in git, nothing below an ignored directory can be t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pathspec import GitIgnoreSpec
@@ -53,6 +54,8 @@ BUILT_IN = (
     "~$*",
     "~WRD[0-9]*.tmp",
     "~WRL[0-9]*.tmp",
+    # SQLite's shared memory; its journals are parts of a database and go with it
+    "*.*-shm",
     # Operating systems and network file systems
     ".DS_Store",
     "._*",
@@ -65,6 +68,8 @@ BUILT_IN = (
 temporaries of rsync and sed, which become the real file by a rename in a moment."""
 
 _MEMO_LIMIT = 100_000
+_ANYWHERE = "^(?:.+/)?"
+"""How the expression of a pattern without an inner slash begins."""
 
 
 class Ignore:
@@ -80,6 +85,7 @@ class Ignore:
         self._builtin = builtin
         self.patterns = (*(BUILT_IN if builtin else ()), *text.splitlines(), *self._extra)
         self._spec = GitIgnoreSpec.from_lines(self.patterns)
+        self._sieve = _sieve(self._spec)
         self._directories: dict[str, bool] = {"": False}
         self._files: dict[str, bool] = {}
 
@@ -124,4 +130,17 @@ class Ignore:
     def _matches(self, path: str) -> bool:
         if path.rstrip("/") == OWN_FOLDER:
             return True
-        return bool(self._spec.check_file(path).include)
+        return self._sieve.search(path) is not None and bool(self._spec.check_file(path).include)
+
+
+def _sieve(spec: GitIgnoreSpec) -> re.Pattern[str]:
+    """Return one expression that finds something wherever any of the patterns does.
+
+    Nearly all paths match none, and to learn that from the patterns one by one takes ten times as long: a fifth of the
+    time in which a folder of 10,000 files is found to be unchanged.
+    """
+    found = [pattern.regex.pattern for pattern in spec.patterns if pattern.regex is not None]
+    bare = [re.sub(r"\(\?P<\w+>", "(?:", expression) for expression in found]  # a name may occur only once
+    named = [expression.removeprefix(_ANYWHERE) for expression in bare if expression.startswith(_ANYWHERE)]
+    placed = [expression for expression in bare if not expression.startswith(_ANYWHERE)]
+    return re.compile("|".join([*([f"{_ANYWHERE}(?:{'|'.join(named)})"] if named else []), *placed]) or "(?!)")

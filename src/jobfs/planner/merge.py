@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from jobfs.model import ROOT, Entry, Kind, NodeId, Permission, TreeView, Trouble
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import RESERVED
-from jobfs.planner.naming import conflict_name, is_hidden_name, parse_hidden
+from jobfs.planner.naming import conflict_name, is_hidden_name, visible_name
 from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, ConflictStamp, is_same_content
 
 
@@ -94,8 +94,7 @@ class Merge:
         """
         if base is None or not is_hidden_name(local.name):
             return local.parent, local.name
-        hidden = parse_hidden(base.name)
-        return base.parent, base.name if hidden is None else hidden.name
+        return base.parent, visible_name(base.name)
 
     def _judge_both(self, case: Case, local: Entry, remote: Entry) -> None:
         base = case.base
@@ -153,7 +152,7 @@ class Merge:
             case.fate = Fate.GONE
 
     def _judge_deleted_here(self, case: Case, base: Entry, remote: Entry) -> None:
-        case.parent, case.name, case.permission = remote.parent, remote.name, remote.permission
+        case.parent, case.name, case.permission = remote.parent, visible_name(remote.name), remote.permission
         if case.is_protected:
             self.refuse(case, Trouble.SHARED_ITEM, "belongs to all jobs or to the runtime: it was put back")
         elif case.node in self._opaque:
@@ -206,7 +205,7 @@ class Merge:
             if above is not None and above.fate is not Fate.KEPT:
                 above.fate = Fate.KEPT
                 entry = above.any_entry
-                above.parent, above.name, above.permission = entry.parent, entry.name, entry.permission
+                above.parent, above.name, above.permission = entry.parent, visible_name(entry.name), entry.permission
                 self._dispute(above, ConflictKind.DELETION)
                 queue.append(above)
         held = [case for case in self.cases.values() if case.fate is Fate.HELD]

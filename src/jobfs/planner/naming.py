@@ -46,6 +46,15 @@ class Hidden:
 
 
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.jobfs-(?P<token>[0-9a-z]{8})\.(?P<suffix>new|old)", re.DOTALL)
+_PASSING = re.compile(
+    r"\..+\.[0-9A-Za-z]{6}"  # rsync
+    r"|sed[0-9A-Za-z]{6}"
+    r"|\.?tmp[0-9A-Za-z_]{6,10}"  # tempfile modules
+    r"|.+\.(?:tmp|temp|vsctmp)(?:\..+)?"
+    r"|.+\.[0-9]{8,}"  # write-file-atomic
+    r"|\..+[0-9]{6,}",  # renameio
+    re.DOTALL,
+)
 _HIDDEN_EXTRA = len("..jobfs-.new") + TOKEN_LENGTH
 _LONGEST_UTF8 = 4
 _BAD_CHARACTER = re.compile("[\x00-\x1f\x7f/\ud800-\udfff]")
@@ -73,6 +82,20 @@ def parse_hidden(name: str) -> Hidden | None:
 def is_hidden_name(name: str) -> bool:
     """Tell whether a name is one of our temporaries."""
     return ".jobfs-" in name and _HIDDEN.fullmatch(name) is not None
+
+
+def is_passing_name(name: str) -> bool:
+    """Tell whether a name is like those under which programs write what they are about to rename.
+
+    A user may have such names too: it is a reason to wait for a moment, and for nothing else.
+    """
+    return _PASSING.fullmatch(name) is not None
+
+
+def visible_name(name: str) -> str:
+    """Return what a hidden name stands for, as far as it tells; any other name as it is."""
+    hidden = parse_hidden(name)
+    return name if hidden is None else hidden.name
 
 
 def token_of(node: NodeId, stamp: ConflictStamp) -> str:

@@ -5,7 +5,7 @@ Internal to the planner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -79,12 +79,13 @@ def local_changes(merge: Merge, cases: Sequence[Case], stamp: ConflictStamp) -> 
     moves = _Moves(merge, cases, stamp)
     changes = list(moves.changes())
     blocked = {put.node for put, _ in moves.order.blocked}
+    blocked |= moves.full(blocked)
     for case in cases:
         if case.fate is Fate.KEPT and case.local is not None and case.remote is not None:
             changes += _content_changes(merge, case, case.remote, is_placed=case.node not in blocked)
             if case.local.permission is not case.permission:
                 changes.append(SetLocalPermission(case.node, case.permission))
-    changes += moves.removals()
+    changes += moves.removals(blocked)
     return changes, blocked
 
 
@@ -133,15 +134,33 @@ class _Moves:
                 case = cases[turn.node]
                 if case.local is None and case.remote is not None:
                     yield AddLocal(case.remote)
+                    if not _is_settling(case):  # it has a hidden name there, and gets one of its own
+                        yield MoveLocal(turn.node, turn.parent, turn.name, settles=False)
                 else:
                     yield MoveLocal(turn.node, turn.parent, turn.name, settles=_is_settling(case))
 
-    def removals(self) -> list[LocalChange]:
-        """Return the other removals, what is in a directory before the directory."""
+    def full(self, blocked: Iterable[NodeId]) -> set[NodeId]:
+        """Return the directories to be removed that cannot be yet: something that cannot move out is still in them."""
+        found: set[NodeId] = set()
+        for node in blocked:
+            entry = self._merge.local.get(node)
+            while entry is not None and self._is_leaving(entry.parent) and entry.parent not in found:
+                found.add(entry.parent)
+                entry = self._merge.local.get(entry.parent)
+        return found
+
+    def removals(self, waiting: Collection[NodeId]) -> list[LocalChange]:
+        """Return the other removals, what is in a directory before the directory.
+
+        :param waiting: nodes that are not removed yet.
+        """
         gone = [
             case
             for case in self._cases
-            if case.fate is Fate.GONE and case.local is not None and case.node not in self._removed
+            if case.fate is Fate.GONE
+            and case.local is not None
+            and case.node not in self._removed
+            and case.node not in waiting
         ]
         return [RemoveLocal(case.node) for case in reversed(gone)]
 

@@ -12,6 +12,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -30,6 +31,7 @@ MAX_DEPTH = 100
 """Deepest nesting of a JSON body: far beyond any shape of the API, far within what SQLite and Python can take."""
 
 _MAX_HEADERS = 16 * 1024
+_MOST_FIELDS = 1000
 
 _ALWAYS_A_FILE = "file"
 """The field that is a file in every form of the API, so that its part needs no file name."""
@@ -60,6 +62,16 @@ class Form:
     files: list[FilePart] = field(default_factory=list)
     is_json: bool = False
 
+    def add(self, name: str, text: str) -> None:
+        """Add a text field; one that is repeated becomes a list."""
+        known = self.fields.get(name)
+        if known is None:
+            self.fields[name] = text
+        elif isinstance(known, list):
+            known.append(text)
+        else:
+            self.fields[name] = [known, text]
+
     def file(self, name: str) -> FilePart | None:
         """Return the first file part of a name."""
         return next((part for part in self.files if part.name == name), None)
@@ -88,10 +100,12 @@ class BodyReader:
         return self._stack.enter_context(self._contents.writer())
 
     async def form_or_json(self) -> Form:
-        """Read a body of either encoding, as real clients send both."""
+        """Read a body of any encoding: real clients send forms and JSON, and what has no files may be URL-encoded."""
         kind, options = parse_options_header(self._request.headers.get("content-type"))
         if kind == b"multipart/form-data":
             return await self._multipart(options.get(b"boundary", b""))
+        if kind == b"application/x-www-form-urlencoded":
+            return await self._urlencoded()
         return Form(await self.json_object(), is_json=True)
 
     async def multipart(self) -> Form:
@@ -139,6 +153,25 @@ class BodyReader:
         if not sink.is_complete:
             raise Refused(422, "The multipart body ends too early")
         return sink.form
+
+    async def _urlencoded(self) -> Form:
+        body = bytearray()
+        async for chunk in self._request.stream():
+            body += chunk
+            if len(body) > MAX_FIELDS:
+                raise Refused(413, f"The fields of a form may have {MAX_FIELDS} bytes")
+        form = Form()
+        try:
+            pairs = parse_qsl(
+                _decode(bytes(body)), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
+            )
+        except UnicodeDecodeError:
+            raise Refused(422, "A field of the form is not UTF-8") from None
+        except ValueError:
+            raise Refused(422, "The form has too many fields") from None
+        for name, value in pairs:
+            form.add(name, value)
+        return form
 
     def write(self, writer: ContentWriter, chunk: bytes | memoryview) -> None:
         """Append to a content of this body; 413 beyond the upload limit."""
@@ -223,14 +256,7 @@ class _FormSink:
         if self._file is not None:
             self.form.files.append(self._file)
             return
-        text = _decode(bytes(self._text))
-        known = self.form.fields.get(self._name)
-        if known is None:
-            self.form.fields[self._name] = text
-        elif isinstance(known, list):
-            known.append(text)
-        else:
-            self.form.fields[self._name] = [known, text]
+        self.form.add(self._name, _decode(bytes(self._text)))
 
     def _end(self) -> None:
         self.is_complete = True

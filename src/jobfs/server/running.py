@@ -49,7 +49,7 @@ class RunningServer:
     :param experts: the experts that jobs may name; those of the data folder and the built-in ones by default.
     :param runner: whether queued jobs are run.
     :param prefix: path below which the API is served (contract T-2), such as ``/studio``.
-    :param port: 0 takes a free one.
+    :param host: the address to listen on; :param port: 0 takes a free one.
 
     Attributes: ``url`` (without a final slash); ``api_key`` and ``system_key`` (empty where the folder was in use
     before); ``requests``, every request since ``clear_requests()``; ``switches`` and ``faults``, settable at any time.
@@ -65,6 +65,7 @@ class RunningServer:
         runner: bool = False,
         upload_limit: int = DEFAULT_UPLOAD_LIMIT,
         prefix: str = "",
+        host: str = LOOPBACK,
         port: int = 0,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="jobfs-server-") if folder is None else None
@@ -74,6 +75,7 @@ class RunningServer:
         self._has_runner = runner
         self._upload_limit = upload_limit
         self._prefix = prefix.rstrip("/")
+        self._host = host
         self._port = port
         self._started: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -146,7 +148,7 @@ class RunningServer:
             self.state.close()
 
     async def _listen(self, app: FastAPI) -> None:
-        with listen(LOOPBACK, self._port) as front, listen(LOOPBACK, 0) as back:
+        with listen(self._host, self._port) as front, listen(self._host, 0) as back:
             self.url = origin_of(front) + self._prefix
             self.state.storage_origin = origin_of(back)
             outer = Starlette(routes=[Mount(self._prefix, app)]) if self._prefix else app

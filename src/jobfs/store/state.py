@@ -229,6 +229,9 @@ class State:
         before = self.local.drop(node)
         if before is not None:
             self._undo.append(lambda: self.local.put(before))
+        if node in self._shown:
+            self._shown.discard(node)
+            self._undo.append(lambda: self._shown.add(node))
 
     def show_local(self, node: LocalNode) -> None:
         """Set a node in memory only, until ``put_local`` or ``close`` saves it: a directory's times, and the size and
@@ -401,7 +404,9 @@ class State:
             ) from None
         if node.content.sha256 is not None and stat.st_size == node.content.size:
             return node  # the hash is taken away, durably, before the first write after it
-        return replace(node, content=Content(stat.st_size), mtime_ns=max(node.mtime_ns, stat.st_mtime_ns))
+        # The row's own time stands unless the blob was written after the row, whatever time a program has set.
+        is_newer = stat.st_mtime_ns > node.ctime_ns
+        return replace(node, content=Content(stat.st_size), mtime_ns=stat.st_mtime_ns if is_newer else node.mtime_ns)
 
     def named_blobs(self) -> set[BlobId]:
         """Return every blob that a row names."""

@@ -24,12 +24,13 @@ Report = Callable[[], object]
 class ControlDirectory:
     """The files of ``.jobfs/``.
 
-    :param reports: by file name without ``.json``: what to say, as JSON values, asked at each open.
+    :param reports: what to say, asked at each open, by file name: a text is shown as it is, any other value as JSON;
+        a name without an extension gets ``.json``.
     """
 
     def __init__(self, reports: Mapping[str, Report], now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
-        self._reports = {f"{name}.json": report for name, report in sorted(reports.items())}
+        self._reports = {name if "." in name else f"{name}.json": report for name, report in sorted(reports.items())}
         self._nodes = {name: NodeId(CONTROL + 1 + at) for at, name in enumerate(self._reports)}
         self._names = {node: name for name, node in self._nodes.items()}
 
@@ -48,6 +49,8 @@ class ControlDirectory:
     def content(self, node: NodeId) -> bytes:
         """Return what a file says now."""
         report = self._reports[self._names[node]]()
+        if isinstance(report, str):
+            return report.encode("utf-8", "replace")
         return json.dumps(report, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
 
     def attributes(self, node: NodeId) -> Attributes:

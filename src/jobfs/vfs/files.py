@@ -71,6 +71,32 @@ class Files:
             handle.has_written = True
         return handle
 
+    def create(self, parent: NodeId, name: str, *, mode: int, flags: int) -> Handle:
+        """Make a file and open it. One that can be written is ready for it: making it is its only change in the store
+        before it is closed.
+
+        :raises OSError: see ``Namespace.make``.
+        """
+        access = flags & os.O_ACCMODE
+        if access == os.O_RDONLY:
+            made = self._namespace.make(parent, name, Kind.FILE, mode=mode)
+            return self._table.open(made.id, readable=True, writable=False, append=False)
+        blob = self._blobs.allocate()
+        descriptor = self._blobs.open(blob, create=True)
+        try:
+            made = self._namespace.make(parent, name, Kind.FILE, mode=mode, blob=blob)
+        except BaseException:
+            os.close(descriptor)
+            self._blobs.remove(blob)
+            raise
+        handle = self._table.open(
+            made.id, readable=access != os.O_WRONLY, writable=True, append=bool(flags & os.O_APPEND)
+        )
+        handle.inode.descriptor, handle.inode.blob = descriptor, blob
+        handle.has_written = True
+        self._workspace.writers[made.id] += 1
+        return handle
+
     def _check_writable(self, record: LocalNode) -> None:
         if self._workspace.is_read_only:
             raise fail(errno.EROFS)
@@ -303,6 +329,7 @@ class Files:
                 if blob != old:
                     self._blobs.remove(blob)  # no row came to name it
                 raise
+            self._workspace.touch(record.id)  # also where nothing comes to be written: it is dirty now
         if old is not None and old != blob:
             self._blobs.remove(old)
         if inode.blob != blob or inode.descriptor is None:
@@ -332,6 +359,7 @@ class Files:
                 self._empty(inode)
                 return True
             if record.content is not None and record.content.size == size:
+                self._stamp(inode, record)
                 return True
             if not self._is_ready(inode, record) and not self._make_ready_now(inode, record):
                 return False
@@ -376,12 +404,23 @@ class Files:
         """Truncate to nothing: needs no old bytes, so it never waits."""
         record = self._namespace.record(inode.node)
         if record.content == Content(0, EMPTY_SHA256) and record.blob is None:
+            self._stamp(inode, record)
             return
         if inode.is_detached and inode.was_replaced:
             record = self._rescue(inode, record)
         if not self._is_ready(inode, record):
             self._set_blob(inode, record, self._new_blob(), 0)
         self._cut(inode, 0)
+
+    def _stamp(self, inode: OpenInode, record: LocalNode) -> None:
+        """Set the times of a file that was cut to the length that it has: that counts as a change (truncate(2))."""
+        now = self._workspace.clock.wall_ns()
+        changed = replace(record, mtime_ns=now, ctime_ns=now)
+        if inode.is_detached:
+            inode.record = changed
+            return
+        self._state.show_local(changed)
+        inode.is_unsaved = True
 
     def _borrowed(self, node: NodeId) -> _Borrowed:
         return _Borrowed(self, self._table.open(node, readable=False, writable=False, append=False))

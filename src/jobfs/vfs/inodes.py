@@ -26,7 +26,7 @@ class OpenInode:
     :param record: the node's record, valid only while ``is_detached``.
     :param descriptor: open on the blob named ``blob``; None until the bytes are needed or here.
     :param is_unsaved: size or times in the tree are newer than in the store.
-    :param was_replaced: detached because a remote version took the name: what is written here becomes a conflict copy.
+    :param was_replaced: detached by a remote change, not by a program: what is written here becomes a conflict copy.
     """
 
     node: NodeId

@@ -7,6 +7,7 @@ POSIX gives for the case (IEEE 1003.1-2024); a transport only translates.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from enum import IntFlag
 
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Happening, LocalChange, Workspace
-from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, Permission, Trouble
+from jobfs.errors import DeadlineExceeded
+from jobfs.model import ROOT, BlobId, Content, Kind, LocalNode, NodeId, Permission, Trouble
 from jobfs.planner.naming import check_name, check_path, conflict_name
 from jobfs.vfs.attributes import Attributes, attributes_of, permission_of
 from jobfs.vfs.inodes import InodeTable
 
 MAX_FILE_BYTES = (1 << 63) - 1
+_KEPT_WAITING_S = 1.0
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 _TROUBLE_ERRNO = {Trouble.NAME_TOO_LONG: errno.ENAMETOOLONG, Trouble.PATH_TOO_LONG: errno.ENAMETOOLONG}
@@ -100,11 +103,21 @@ class Namespace:
 
     # -- making
 
-    def make(self, parent: NodeId, name: str, kind: Kind, *, mode: int = 0o644, target: str = "") -> LocalNode:
+    def make(
+        self,
+        parent: NodeId,
+        name: str,
+        kind: Kind,
+        *,
+        mode: int = 0o644,
+        target: str = "",
+        blob: BlobId | None = None,
+    ) -> LocalNode:
         """Make a node.
 
         :param mode: permission bits, the umask already taken off.
         :param target: for a symlink.
+        :param blob: for a file that is about to be written: an empty blob, its own from then on.
         :raises OSError: EEXIST, EACCES in a read-only directory, EPERM for links and special files in the synchronised
             part, ENAMETOOLONG, EINVAL or EILSEQ for names that no workspace can hold.
         """
@@ -121,10 +134,11 @@ class Namespace:
             name,
             kind,
             permission_of(mode | 0o200 if not is_local_only else mode),
-            Content(0, EMPTY_SHA256) if kind is Kind.FILE else None,
+            Content(0, EMPTY_SHA256 if blob is None else None) if kind is Kind.FILE else None,
             mode=0o777 if kind is Kind.SYMLINK else mode,
             mtime_ns=now,
             ctime_ns=now,
+            blob=blob,
             target=target,
             is_local_only=is_local_only,
         )
@@ -193,12 +207,20 @@ class Namespace:
     ) -> None:
         """Move a name, replacing what is there as rename(2) does. Atomic: other programs see before or after.
 
-        Awaits only where a file that is not hydrated leaves the synchronised part.
+        Awaits only where a file that is not hydrated leaves the synchronised part, and then not for long: the kernel
+        lets nobody else into the two directories meanwhile.
+
+        :raises OSError: EXDEV where that takes longer. A program then copies the file, as between two disks.
         """
         source = self.lookup(parent, name)
-        await self._keep_bytes(source, new_parent, new_name)
+        try:
+            async with asyncio.timeout(_KEPT_WAITING_S):
+                await self._keep_bytes(source, new_parent, new_name)
+                if flags & RenameFlags.EXCHANGE:
+                    await self._keep_bytes(self.lookup(new_parent, new_name), parent, name)
+        except (TimeoutError, DeadlineExceeded):
+            raise fail(errno.EXDEV) from None
         if flags & RenameFlags.EXCHANGE:
-            await self._keep_bytes(self.lookup(new_parent, new_name), parent, name)
             self._exchange(parent, name, new_parent, new_name)
         else:
             self._rename(parent, name, new_parent, new_name, no_replace=bool(flags & RenameFlags.NOREPLACE))
@@ -247,13 +269,18 @@ class Namespace:
         self._check_writable_directory(new_parent)
         self._check_move(one, new_parent, new_name)
         self._check_move(other, parent, name)
-        if one.id in self._state.other_names or other.id in self._state.other_names:
-            raise fail(errno.EINVAL)
         now = self._workspace.clock.wall_ns()
+        is_further_name = (other.parent, other.name) != (new_parent, new_name)
         with self._state.transaction():
-            self._state.drop_local(other.id)
-            self._move(one, parent, name, new_parent, new_name, now)
-            self._move(other, new_parent, new_name, parent, name, now)
+            if is_further_name:
+                self._state.drop_link(new_parent, new_name, other.id)
+                self._move(one, parent, name, new_parent, new_name, now)
+                self._state.add_link(parent, name, other.id)
+                self._state.put_local(replace(other, ctime_ns=now))
+            else:
+                self._state.drop_local(other.id)
+                self._move(one, parent, name, new_parent, new_name, now)
+                self._move(other, new_parent, new_name, parent, name, now)
             self._stamp_directory(parent, now)
             self._stamp_directory(new_parent, now)
         self._workspace.touch(one.id, other.id)
@@ -319,7 +346,7 @@ class Namespace:
             if permission is not record.permission:
                 self._check_not_shared(node)
             changed = replace(record, mode=mode, permission=permission, ctime_ns=now)
-        self._save(changed)
+        self._save(changed, at_once=changed.permission is not record.permission)
         if changed.permission is not record.permission:
             self._workspace.touch(node)
 
@@ -336,10 +363,19 @@ class Namespace:
             with self._state.transaction(durable=True):
                 self._state.put_local(record)
 
-    def _save(self, record: LocalNode) -> None:
+    def _save(self, record: LocalNode, *, at_once: bool = False) -> None:
+        """Keep a changed record. That of a file that is open for writing is in the store when that is closed, as its
+        size is: what an archiver sets before it closes is then one change of the store and not four.
+
+        :param at_once: the server is told of the change, so the store must not be behind.
+        """
         inode = self._table.inodes.get(record.id)
         if inode is not None and inode.is_detached:
             inode.record = record
+            return
+        if inode is not None and inode.writers and not at_once:
+            self._state.show_local(record)
+            inode.is_unsaved = True
             return
         with self._state.transaction():
             self._state.put_local(record)

@@ -14,11 +14,11 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jobfs.engine.session import Session
 from jobfs.engine.workspace import Happening, LocalChange
-from jobfs.errors import JobfsError, NotFound
+from jobfs.errors import DeadlineExceeded, JobfsError, NotFound
 from jobfs.model import ROOT, Kind, LocalNode, NodeId
 from jobfs.vfs.attributes import Attributes
 from jobfs.vfs.control import CONTROL, CONTROL_NAME, ControlDirectory, Report
@@ -28,8 +28,18 @@ from jobfs.vfs.inodes import Handle, InodeTable
 from jobfs.vfs.namespace import Namespace, RenameFlags, fail
 
 _CONFIRM_S = 1.0
+_SLOWEST_UPLOAD_BYTES_PER_S = 16 * 1024
+
+_SAME_FAILURE_S = 1.0
 
 Names = list[tuple[str, NodeId]]
+
+
+class _Failure(NamedTuple):
+    """Why bytes could not be had, and until when that stands."""
+
+    until_s: float
+    error: JobfsError
 
 
 class Audience(Protocol):
@@ -72,12 +82,18 @@ class Vfs:
         self.control = ControlDirectory(reports, workspace.clock.wall_ns)
         self.durable_remotely = durable_remotely
         self.write_through = write_through
+        self._failures: dict[NodeId, _Failure] = {}
         workspace.on_remove = self._detach
         workspace.is_open = self.table.inodes.__contains__
         workspace.is_known = lambda node: node in self.table.inodes or self.table.is_known(node)
 
     def _detach(self, record: LocalNode, was_replaced: bool) -> bool:
-        return self.table.detach(record, was_replaced=was_replaced)
+        is_kept = self.table.detach(record, was_replaced=was_replaced)
+        if is_kept:
+            self.session.hydrator.keep_arriving(record)
+            # Whoever has it open can see that its name is gone: it has one link less.
+            self.workspace.announce(LocalChange(Happening.ATTRIBUTES, record.parent, record.name, record.id))
+        return is_kept
 
     def tell(self, audience: Audience) -> None:
         """Tell an audience, from now on, of every change that comes from outside; on the loop, so it must not wait."""
@@ -213,49 +229,40 @@ class Vfs:
         record = self.namespace.record(handle.inode.node)
         return record.blob is None and record.content is not None and record.content.size > 0
 
-    async def confirm(self, handle: Handle) -> None:
+    async def confirm(self, handle: Handle) -> bool:
         """Wait for the first byte of a cold file while its open can still start over.
 
         A version that the server no longer has cannot be read by anybody. Found out here, the open fails with ESTALE,
         upon which the kernel looks the name up anew, and finds the version that the listing taken meanwhile shows.
         Where the server cannot be reached, or takes longer than a moment, the open succeeds; reading meets the error.
 
+        :return: whether the first byte is here.
         :raises OSError: ESTALE; the handle is closed then, as by any other exception that leaves this.
         """
         if not self.is_cold(handle):
-            return  # its bytes came meanwhile
+            return True  # its bytes came meanwhile
         record = self.namespace.record(handle.inode.node)
         try:
             async with asyncio.timeout(_CONFIRM_S):
                 await self.session.hydrator.read(record, 0, 1)
+            return True
         except NotFound:
             self.release(handle)
-            with suppress(JobfsError):  # the listing failed: the name shows what it showed
-                await self.session.feed.refresh()
+            with suppress(JobfsError, TimeoutError):  # there is no listing: the name shows what it showed
+                async with asyncio.timeout(self.session.options.read_deadline_s):
+                    await self.session.feed.refresh()
             raise fail(errno.ESTALE) from None
         except (JobfsError, TimeoutError):
-            return
+            return False
         except BaseException:
             self.release(handle)
             raise
 
     def create(self, parent: NodeId, name: str, *, mode: int, flags: int) -> tuple[Attributes, Handle]:
         """Make and open a file; EEXIST where the name is taken, the caller having looked it up before."""
-        made = self.make(parent, name, Kind.FILE, mode=mode)
-        try:
-            handle = self.table.open(
-                made.inode,
-                readable=flags & os.O_ACCMODE != os.O_WRONLY,
-                writable=flags & os.O_ACCMODE != os.O_RDONLY,
-                append=bool(flags & os.O_APPEND),
-            )
-        except BaseException:
-            self.namespace.unlink(parent, name)
-            raise
-        if handle.is_writable:
-            self.workspace.writers[made.inode] += 1
-            handle.has_written = True
-        return made, handle
+        self._refuse_control(parent, name)
+        handle = self.files.create(parent, name, mode=mode, flags=flags)
+        return self.namespace.attributes(handle.inode.node), handle
 
     def handle(self, number: int) -> Handle:
         """Return an open handle; EBADF."""
@@ -269,8 +276,20 @@ class Vfs:
         return self.files.read_now(handle, size, offset)
 
     async def read(self, handle: Handle, size: int, offset: int) -> bytes:
-        """Return bytes, waiting for their download where they are not here."""
-        return await self.files.read(handle, size, offset)
+        """Return bytes, waiting for their download where they are not here, unless that was just done in vain.
+
+        When reading ahead fails, the kernel reads the first page once more to learn the reason; waiting for another
+        deadline then would make the program wait for two.
+        """
+        node = handle.inode.node
+        known = self._failures.get(node)
+        if known is not None and self.workspace.clock.monotonic_s() < known.until_s:
+            raise known.error
+        try:
+            return await self.files.read(handle, size, offset)
+        except JobfsError as error:
+            self._failures[node] = _Failure(self.workspace.clock.monotonic_s() + _SAME_FAILURE_S, error)
+            raise
 
     def write_now(self, handle: Handle, data: bytes | memoryview, offset: int) -> int | None:
         """Write, or return None where ``write`` has to wait."""
@@ -295,7 +314,7 @@ class Vfs:
             return
         self.files.flush(handle)
         if self.write_through and handle.has_written:
-            await self.session.push_now(handle.inode.node)
+            await self._push(handle)
 
     async def fsync(self, handle: Handle) -> None:
         """Serve fsync(2): on the local disk, or on the server where that was asked for."""
@@ -303,7 +322,24 @@ class Vfs:
             return
         self.files.fsync(handle)
         if self.durable_remotely:
-            await self.session.push_now(handle.inode.node)
+            await self._push(handle)
+
+    async def _push(self, handle: Handle) -> None:
+        """Wait until the server has a file.
+
+        :raises DeadlineExceeded: that takes longer than even a slow server takes. It is kept, and sent later.
+        """
+        node = handle.inode.node
+        record = self.namespace.record(node)
+        size = record.content.size if record.content is not None else 0
+        patience_s = self.session.options.read_deadline_s + size / _SLOWEST_UPLOAD_BYTES_PER_S
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.session.push_now(node)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the server has not taken the file within {patience_s:.0f} s", "it is kept here, and sent later"
+            ) from None
 
     def fsync_directory(self, directory: NodeId) -> None:
         """Make the names of a directory durable against a power cut. Blocks for the local disk."""
@@ -312,6 +348,7 @@ class Vfs:
 
     def release(self, handle: Handle) -> None:
         """Close a handle."""
+        self._failures.pop(handle.inode.node, None)
         if handle.snapshot is not None:
             self.table.close(handle)
         else:

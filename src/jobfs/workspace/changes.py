@@ -15,19 +15,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from jobfs.cli.places import Place, check_new
-from jobfs.cli.snapshot import Found, Snapshot, check_changeable, take_snapshot
-from jobfs.cli.states import open_journal
 from jobfs.engine.lookup import delete, find_created, move
 from jobfs.engine.remote import Remote
 from jobfs.engine.replace import Overtaken, Replacement, Replacer, hidden_paths
 from jobfs.engine.session import random_token
 from jobfs.engine.trees import Trees
-from jobfs.errors import JobfsError, NotFound, OutcomeUnknown, PathExists, Refused, ServerFailure
+from jobfs.errors import (
+    Changed,
+    IsDirectory,
+    JobfsError,
+    NotFound,
+    OutcomeUnknown,
+    PathExists,
+    Refused,
+    ServerFailure,
+)
 from jobfs.model import ROOT, Content, Item, Kind, Permission
 from jobfs.planner.naming import check_path, path_units
 from jobfs.planner.plan import ConflictStamp
 from jobfs.store.state import Aside
+from jobfs.workspace.places import Place, check_new
+from jobfs.workspace.snapshot import Found, Snapshot, check_changeable, take_snapshot
+from jobfs.workspace.states import open_journal
 
 _ROUNDS = 3
 
@@ -44,7 +53,8 @@ class Writer:
         """Send a local file to a path; return its item once it is visible.
 
         :param there: what is at the path now, or None.
-        :raises Refused: it is read-only, a directory, or somebody else changed it meanwhile.
+        :raises Changed: somebody else changed it meanwhile.
+        :raises Refused: it is read-only, or a directory.
         """
         check_new(place)
         mime_type = mimetypes.guess_type(place.name)[0] or "application/octet-stream"
@@ -78,7 +88,7 @@ class Writer:
         try:
             return await self._replacer.replace(wanted, aside)
         except Overtaken:
-            raise Refused(
+            raise Changed(
                 f"{place} was changed by somebody else meanwhile; theirs is untouched, yours was not stored",
                 "look at theirs, then put yours again",
             ) from None
@@ -93,25 +103,27 @@ class Writer:
             found = await find_created(self._remote, place.path, Kind.DIRECTORY, None)
             return found if found is not None else await self._remote.create_directory(place.path, permission)
 
-    async def move(self, place: Place, found: Found, target: Place, there: Found | None, snapshot: Snapshot) -> None:
-        """Move a file or directory to a path; a file that is there is replaced.
+    async def move(
+        self, place: Place, found: Found, target: Place, there: Found | None, snapshot: Snapshot
+    ) -> Item | None:
+        """Move a file or directory to a path; a file that is there is replaced. Return the item of a moved file.
 
+        :raises Changed: somebody else changed what is replaced.
         :raises Refused: it cannot be, see the message.
         """
         check_changeable(place, found)
         check_new(target)
         if found.is_directory:
             await self._move_directory(place, found, target, there, snapshot)
-            return
+            return None
         if found.item is None:
             raise AssertionError("a file always has its item")
         if there is None:
-            await move(self._remote, found.item.id, target.path)
-        else:
-            check_changeable(target, there)
-            await self._move_over(found.item, target, _check_file(target, there.item))
+            return await move(self._remote, found.item.id, target.path)
+        check_changeable(target, there)
+        return await self._move_over(found.item, target, _check_file(target, there.item))
 
-    async def _move_over(self, item: Item, target: Place, old: Item) -> None:
+    async def _move_over(self, item: Item, target: Place, old: Item) -> Item:
         """Move the old one aside, the item in, and delete the old one only if it was the one that we saw."""
         aside = Aside(random_token(), ROOT, target.path, old.revision)
         with self._trees.state.transaction():
@@ -119,14 +131,15 @@ class Writer:
         moved = await move(self._remote, old.id, hidden_paths(target.path, aside.token)[1])
         try:
             if (moved.size, moved.key) != (old.size, old.key):
-                raise Refused(f"{target} was changed by somebody else meanwhile", "look at it, then move again")
-            await move(self._remote, item.id, target.path)
+                raise Changed(f"{target} was changed by somebody else meanwhile", "look at it, then move again")
+            placed = await move(self._remote, item.id, target.path)
         except JobfsError:
             await move(self._remote, moved.id, target.path)
             raise
         await delete(self._remote, moved.id)
         with self._trees.state.transaction():
             self._trees.state.drop_aside(aside.token)
+        return placed
 
     async def _move_directory(
         self, place: Place, found: Found, target: Place, there: Found | None, snapshot: Snapshot
@@ -159,6 +172,16 @@ class Writer:
                     continue
         raise ServerFailure(f"some files are still below {old}", "move them again; see 'jobfs tree'")
 
+    async def remove_file(self, place: Place, found: Found) -> None:
+        """Delete a file.
+
+        :raises Refused: it belongs to all jobs, or to the runtime.
+        """
+        check_changeable(place, found)
+        if found.item is None:
+            raise AssertionError("a file always has its item")
+        await delete(self._remote, found.item.id)
+
     async def remove(self, place: Place, found: Found, snapshot: Snapshot) -> None:
         """Delete a file, or a directory with everything below it.
 
@@ -176,16 +199,18 @@ class Writer:
             if inner.item is not None:
                 await delete(self._remote, inner.item.id)
 
-    async def set_permission(self, place: Place, found: Found, permission: Permission) -> None:
-        """Set the write bit."""
+    async def set_permission(self, place: Place, found: Found, permission: Permission) -> Item:
+        """Set the write bit; return the item as it then is."""
         check_changeable(place, found)
         if found.item is None:
             raise Refused(f"{place} is no item of the server, but implied by what it holds", "name what is in it")
         try:
-            await self._remote.update(found.item.id, permission=permission)
+            return await self._remote.update(found.item.id, permission=permission)
         except (OutcomeUnknown, ServerFailure):
-            if (await self._remote.get(found.item.id)).permission is not permission:
-                await self._remote.update(found.item.id, permission=permission)
+            item = await self._remote.get(found.item.id)
+            if item.permission is permission:
+                return item
+            return await self._remote.update(found.item.id, permission=permission)
 
     async def mend(self) -> None:
         """Finish or undo what killed commands left, where there is something."""
@@ -243,7 +268,7 @@ def check_parent(snapshot: Snapshot, place: Place) -> None:
 
 def _check_file(place: Place, item: Item | None) -> Item:
     if item is None or item.kind is not Kind.FILE:
-        raise Refused(f"{place} is a directory", "name a file, or a path in the directory")
+        raise IsDirectory(f"{place} is a directory", "name a file, or a path in the directory")
     if item.permission is Permission.READ_ONLY:
         raise Refused(f"{place} is read-only", f"make it writable first: jobfs chmod +w {place}")
     return item

@@ -1,4 +1,4 @@
-"""Follow a job until it stops: its status by polling, its steps as they come (contract, protocol W; C-5 to C-7)."""
+"""Follow a job or a run until it stops: its status by polling, a job's steps as they come (protocol W; C-5 to C-7)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from jobfs.api.runs import Runs
 from jobfs.api.studio import Studio
-from jobfs.api.wire import Checkpoint, Job
+from jobfs.api.wire import Checkpoint, Job, Run
 from jobfs.errors import ApiError, DeadlineExceeded
 from jobfs.model import JobClass, job_class
 
@@ -99,6 +100,37 @@ async def _listen(
         _log.info("the steps of job %s cannot be followed, its status can: %s", job_id, error)
     finally:
         wake.set()
+
+
+async def follow_run(
+    runs: Runs, run_id: str, *, timeout_s: float | None = None, on_run: Callable[[Run], None] = lambda run: None
+) -> Run:
+    """Return the run once it has finished.
+
+    :param on_run: called with the run at first and whenever its status has changed.
+    :raises DeadlineExceeded: it has not finished in time.
+    """
+    pause_s, told = FIRST_PAUSE_S, None
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                found = await runs.get_run(run_id)
+                if (found.status, found.finished) != told:
+                    told, pause_s = (found.status, found.finished), FIRST_PAUSE_S
+                    on_run(found)
+                if found.finished:
+                    return found
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * PAUSE_GROWTH, LAST_PAUSE_S)
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"run {run_id} has not finished within {timeout_s:g} s", "run the same command again; it goes on"
+        ) from None
+
+
+def status_of(found: Run) -> str:
+    """Return the status of a run, also where the server only says whether it has finished."""
+    return found.status or ("finished" if found.finished else "running")
 
 
 def describe_step(step: Checkpoint) -> str:

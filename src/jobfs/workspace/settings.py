@@ -1,15 +1,9 @@
 """Which server, and with which key: options, environment, profile, default, in this order.
 
-A profile is a table of ``config.toml`` in the user's configuration folder::
+Profiles are those of ``config.toml`` (``profiles``).
 
-    default = "work"                      # used where no profile is named
-
-    [profiles.work]
-    url = "https://studio.example"
-    api-key-file = "work.key"             # beside config.toml, or an absolute path, or ~/...
-
-Keys come from files and the environment, never from arguments, which every process of the machine can read. A profile's
-key is only used for the profile's own server, so that ``--url`` cannot send it to another one.
+Keys come from files, the environment and the keyring of the system, never from arguments, which every process of the
+machine can read. A profile's key is only used for the profile's own server: ``--url`` cannot send it to another one.
 """
 
 from __future__ import annotations
@@ -17,16 +11,17 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tomllib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
 from jobfs.api.studio import DEFAULT_BASE
 from jobfs.errors import SettingsError
+from jobfs.workspace.keystore import from_keyring
+from jobfs.workspace.profiles import Pacing, Profile, read_profile
 
 URL = "JOBFS_URL"
 API_KEY = "JOBFS_API_KEY"
@@ -38,7 +33,7 @@ SECRET_VARIABLES = (API_KEY, SECOND_API_KEY, SYSTEM_KEY)
 """What no child process gets from us."""
 
 _MOST_KEY_BYTES = 4096
-_KEY_REMEDY = f"set {API_KEY}, or name a file that holds the key with --api-key-file"
+_KEY_REMEDY = f"log in once: jobfs login; or set {API_KEY}, or name a file that holds the key with --api-key-file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +44,7 @@ class Chosen:
     api_key_file: Path | None = None
     profile: str | None = None
     is_debug: bool = False
+    pacing: Pacing = field(default_factory=Pacing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,7 @@ class Settings:
 
     :param is_default_url: nobody named a server.
     :param warnings: lines for the user.
+    :param is_read_only: nothing may be changed: so the profile says.
     """
 
     url: str
@@ -64,36 +61,45 @@ class Settings:
     system_key: str | None = field(default=None, repr=False)
     is_default_url: bool = False
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Profile:
-    name: str = ""
-    url: str | None = None
-    api_key_file: Path | None = None
+    pacing: Pacing = field(default_factory=Pacing)
+    is_read_only: bool = False
 
 
 def config_directory(environment: Mapping[str, str]) -> Path:
-    """Return where ``config.toml`` is looked for."""
+    """Return where ``config.toml`` and the keys are looked for."""
     told = environment.get(CONFIG_DIRECTORY)
     return Path(told) if told else Path(platformdirs.user_config_dir("jobfs"))
 
 
-def load(chosen: Chosen, environment: Mapping[str, str]) -> Settings:
+def load(chosen: Chosen, environment: Mapping[str, str], api_key: str | None = None) -> Settings:
     """Decide server and key.
 
+    :param api_key: of a script that has one of its own.
     :raises SettingsError: where there is no key, or a file or profile is missing or cannot be read.
     """
     profile = _profile(chosen, environment)
     url = chosen.url or environment.get(URL) or profile.url
-    key, warnings = _key(chosen, environment, profile, url)
+    key, told = _key(chosen, environment, profile, url) if api_key is None else (api_key, ())
     return Settings(
         url=(url or DEFAULT_BASE).strip().removesuffix("/"),
         api_key=key,
         system_key=environment.get(SYSTEM_KEY) or None,
         is_default_url=url is None,
-        warnings=warnings,
+        warnings=told,
+        pacing=chosen.pacing.over(profile.pacing),
+        is_read_only=profile.is_read_only,
     )
+
+
+def of_script(chosen: Chosen, api_key: str | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Decide server and key for a script, which may have a key of its own; warnings are Python's.
+
+    :raises SettingsError: as ``load``.
+    """
+    found = load(chosen, environment, api_key)
+    for warning in found.warnings:
+        warnings.warn(warning, stacklevel=3)
+    return found
 
 
 def server_url(chosen: Chosen, environment: Mapping[str, str]) -> str:
@@ -103,18 +109,20 @@ def server_url(chosen: Chosen, environment: Mapping[str, str]) -> str:
 
 
 def _key(
-    chosen: Chosen, environment: Mapping[str, str], profile: _Profile, url: str | None
+    chosen: Chosen, environment: Mapping[str, str], profile: Profile, url: str | None
 ) -> tuple[str, tuple[str, ...]]:
     if chosen.api_key_file is not None:
         return _read_key(chosen.api_key_file)
     for name in (API_KEY, SECOND_API_KEY):
         if environment.get(name):
             return environment[name], ()
-    if profile.api_key_file is None:
+    if profile.api_key_file is None and not profile.has_keyring:
         raise SettingsError("there is no API key", _KEY_REMEDY)
-    if url != profile.url:
+    if (url or "").rstrip("/") != (profile.url or "").rstrip("/"):
         raise SettingsError(f"the key of profile {profile.name!r} is not for the server {url}", _KEY_REMEDY)
-    return _read_key(profile.api_key_file)
+    if profile.api_key_file is not None:
+        return _read_key(profile.api_key_file)
+    return from_keyring(url or DEFAULT_BASE), ()
 
 
 def _read_key(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -132,33 +140,5 @@ def _read_key(path: Path) -> tuple[str, tuple[str, ...]]:
     return key, (f"other users can read the key file {path}: chmod 600 it",) if is_open else ()
 
 
-def _profile(chosen: Chosen, environment: Mapping[str, str]) -> _Profile:
-    path = config_directory(environment) / "config.toml"
-    name = chosen.profile or environment.get(PROFILE)
-    try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
-    except FileNotFoundError:
-        if name:
-            raise SettingsError(f"there is no profile {name!r}, for there is no {path}", "write that file") from None
-        return _Profile()
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}", "correct it, or move it away") from error
-    return _read_profile(path, document, name)
-
-
-def _read_profile(path: Path, document: Mapping[str, Any], name: str | None) -> _Profile:
-    name = name or document.get("default")
-    if name is None:
-        return _Profile()
-    profiles = document.get("profiles", {})
-    table = profiles.get(name) if isinstance(profiles, dict) else None
-    if not isinstance(table, dict):
-        known = ", ".join(sorted(profiles)) if isinstance(profiles, dict) and profiles else "none"
-        raise SettingsError(f"{path} has no profile {name!r}", f"profiles there: {known}")
-    wrong = [key for key, value in table.items() if key not in ("url", "api-key-file") or not isinstance(value, str)]
-    if wrong:
-        remedy = "a profile has url and api-key-file, both texts; keys themselves belong into a file of their own"
-        raise SettingsError(f"{path}: profile {name!r}: {', '.join(wrong)} is not understood", remedy)
-    file = table.get("api-key-file")
-    return _Profile(str(name), table.get("url"), path.parent / Path(file).expanduser() if file else None)
+def _profile(chosen: Chosen, environment: Mapping[str, str]) -> Profile:
+    return read_profile(config_directory(environment), chosen.profile or environment.get(PROFILE))

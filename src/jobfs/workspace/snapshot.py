@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
-from jobfs.cli.places import Place
 from jobfs.engine.listing import take_listing
 from jobfs.engine.remote import Remote
 from jobfs.errors import NotFound, Refused
-from jobfs.model import Item, Kind, Lifecycle
+from jobfs.model import Item, Kind, Lifecycle, Permission
 from jobfs.planner.guards import is_reserved
-from jobfs.planner.view import View, build_view
+from jobfs.planner.naming import is_hidden_name
+from jobfs.planner.view import View, build_view, shown_path, time_of
+from jobfs.workspace.places import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,33 @@ class Found:
         """Whether it belongs to all jobs of the application."""
         return self.item is not None and self.item.lifecycle is Lifecycle.APPLICATION
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the server's write bit is off."""
+        return self.item is not None and self.item.permission is Permission.READ_ONLY
+
+    @property
+    def owner(self) -> str:
+        """Who made it: ``user`` or ``expert``; empty for an implicit directory."""
+        return self.item.owner if self.item is not None else ""
+
+    @property
+    def created(self) -> datetime | None:
+        """When the server has it from; None where it does not say."""
+        return time_of(self.item.created_at) if self.item is not None else None
+
+    @property
+    def updated(self) -> datetime | None:
+        """When it last changed, by the server's clock; None where it does not say."""
+        return time_of(self.item.updated_at) if self.item is not None else None
+
 
 class Snapshot:
     """A listing, arranged."""
 
     def __init__(self, view: View) -> None:
         self.view = view
+        self._shown = dict(view.by_path)
         self._children: dict[str, list[str]] = defaultdict(list)
         for path in view.by_path:
             self._children[path.rpartition("/")[0]].append(path)
@@ -60,7 +84,7 @@ class Snapshot:
         """Return what is at a path; the root is always there."""
         if not path:
             return Found("", None)
-        return Found(path, self.view.by_path[path]) if path in self.view.by_path else None
+        return Found(path, self._shown[path]) if path in self._shown else None
 
     def at(self, place: Place) -> Found:
         """Return what is at a place.
@@ -74,7 +98,7 @@ class Snapshot:
 
     def children(self, path: str) -> list[Found]:
         """Return what a directory holds, by name."""
-        return [Found(child, self.view.by_path[child]) for child in self._children.get(path, ())]
+        return [Found(child, self._shown[child]) for child in self._children.get(path, ())]
 
     def below(self, path: str) -> Iterator[Found]:
         """Yield everything below a directory, each directory before what it holds."""
@@ -84,23 +108,37 @@ class Snapshot:
             yield found
             waiting += self.children(found.path)[::-1]
 
+    def add(self, item: Item) -> bool:
+        """Take in an item that was made since; False where only a new listing can tell what is shown then."""
+        there, above = self.get(item.path), self.get(item.path.rpartition("/")[0])
+        is_plain = shown_path(item.path) == item.path and not any(map(is_hidden_name, item.path.split("/")))
+        if not is_plain or above is None or not above.is_directory:
+            return False
+        if there is None:
+            insort(self._children[above.path], item.path)
+        elif there.is_directory is not (item.kind is Kind.DIRECTORY) or there.is_shared:
+            return False
+        self._shown[item.path] = item
+        return True
+
+    def drop(self, found: Found) -> bool:
+        """Take out what was deleted since; False where only a new listing can tell what is shown then."""
+        if self.get(found.path) != found or self.view.shadowed:
+            return False
+        for path in [found.path, *(below.path for below in self.below(found.path))]:
+            del self._shown[path]
+            self._children.pop(path, None)
+        above = found.path.rpartition("/")[0]
+        self._children[above].remove(found.path)
+        directory = self.get(above)
+        if above and directory is not None and directory.item is None and not self._children[above]:
+            return self.drop(directory)  # an implicit directory is there for what it holds (view rule 3)
+        return True
+
 
 async def take_snapshot(remote: Remote) -> Snapshot:
     """List the workspace."""
     return Snapshot(build_view((await take_listing(remote)).items))
-
-
-async def locate(remote: Remote, place: Place) -> Found:
-    """Find one path: by one request where the server knows it, else by a listing (contract I-30).
-
-    :raises NotFound:
-    """
-    if place.path:
-        items = await remote.find(place.path)
-        item = build_view(items).by_path.get(place.path)
-        if item is not None and (item.kind is Kind.DIRECTORY or not place.is_directory):
-            return Found(place.path, item)
-    return (await take_snapshot(remote)).at(place)
 
 
 def check_changeable(place: Place, found: Found) -> None:

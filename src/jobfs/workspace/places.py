@@ -11,6 +11,10 @@ RUN_PREFIX = "run:"
 _FORM = "write JOB:/path, such as abc123:/reports/summary.md"
 
 
+class WrongPath(SettingsError):
+    """A path that names nothing, or that no server could hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A path in the workspace of a job, or among the files of a run.
@@ -40,16 +44,24 @@ class Place:
 def parse_place(text: str) -> Place:
     """Read a place; a job alone is its root.
 
-    :raises SettingsError: for no job, or a path with empty parts or dots.
+    :raises SettingsError: for no job. :raises WrongPath: for a path with empty parts or dots.
     """
     prefix = RUN_PREFIX if text.startswith(RUN_PREFIX) else ""
     job, _, path = text.removeprefix(prefix).partition(":")
     if not job or "/" in job:
         raise SettingsError(f"{text!r} names no job", _FORM)
-    inner = path.strip("/") if path.strip("/") else ""
+    return place_in(prefix + job, path)
+
+
+def place_in(job: str, path: str) -> Place:
+    """Return the place of a path in a workspace; slashes at its ends mean nothing but that it is a directory.
+
+    :raises WrongPath: for a path with empty parts or dots.
+    """
+    inner = path.strip("/")
     if inner and any(part in ("", ".", "..") for part in inner.split("/")):
-        raise SettingsError(f"{text!r} has an empty part or dots in its path", _FORM)
-    return Place(prefix + job, inner, path.endswith("/") or not inner)
+        raise WrongPath(f"'{job}:{path}' has an empty part or dots in its path", _FORM)
+    return Place(job, inner, path.endswith("/") or not inner)
 
 
 def parse_job(text: str) -> str:
@@ -66,10 +78,10 @@ def parse_job(text: str) -> str:
 def check_new(place: Place) -> None:
     """Refuse a path that no server could hold, before anything is sent.
 
-    :raises SettingsError:
+    :raises WrongPath:
     """
     if not place.path:
-        raise SettingsError(f"{place} is the root of the workspace", "name a file or directory in it")
+        raise WrongPath(f"{place} is the root of the workspace", "name a file or directory in it")
     trouble = check_path(place.path)
     if trouble is not None:
-        raise SettingsError(f"{place}: the server cannot hold this path ({trouble.value})", "choose another name")
+        raise WrongPath(f"{place}: the server cannot hold this path ({trouble.value})", "choose another name")

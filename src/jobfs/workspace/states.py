@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from jobfs.errors import StateLocked
+from jobfs.errors import SettingsError, StateLocked
 from jobfs.store.state import State
 
 STATE_DIRECTORY = "JOBFS_STATE_DIR"
@@ -35,6 +35,23 @@ def folder_state(root: Path, url: str, job: str, folder: Path) -> Path:
     beside the record of a full one would read as deletions.
     """
     return root / "workspaces" / _key(url, job, str(folder))
+
+
+def real_directory(directory: Path) -> str:
+    """Return a directory as records spell it. What is mounted there is not touched: it might not answer."""
+    absolute = Path(os.path.abspath(directory))  # noqa: PTH100  (resolve() would look into the mount)
+    return str(absolute.parent.resolve() / absolute.name)
+
+
+def check_folder(root: Path, folder: str) -> None:
+    """Refuse to keep a folder in step that holds what jobfs itself writes all the time.
+
+    :param folder: as ``real_directory`` gives it.
+    :raises SettingsError:
+    """
+    if root.resolve().is_relative_to(folder):
+        remedy = f"name another folder, or move the state: {STATE_DIRECTORY}=/another/place"
+        raise SettingsError(f"{folder} holds the state of jobfs itself ({root})", remedy)
 
 
 def all_states(root: Path) -> Iterator[Path]:

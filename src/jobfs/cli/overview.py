@@ -1,0 +1,109 @@
+"""What a workspace's status says, in lines for people: for ``jobfs status``, and ``.jobfs/status.txt``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jobfs.cli.terminal import human_size, shown
+
+_MOST_SHOWN = 10
+_DOING = {
+    "Upload": "sending",
+    "Download": "receiving",
+    "MakeDirectory": "making",
+    "MoveRemote": "moving",
+    "Displace": "moving aside",
+    "SetRemotePermission": "setting the permission of",
+    "DeleteRemote": "deleting",
+}
+
+
+def describe_status(one: Mapping[str, Any], now_s: float | None = None) -> list[str]:
+    """Return the lines about one mount or synchronised folder, without anything that would steer a terminal.
+
+    :param one: see ``report.Reporter.status``, and ``isRunning``.
+    :param now_s: seconds since the epoch.
+    """
+    return [shown(line) for line in _lines(one, time.time() if now_s is None else now_s)]
+
+
+def _lines(one: Mapping[str, Any], now_s: float) -> Iterator[str]:
+    where = "mounted on" if one["kind"] == "mount" else "in step with"
+    if not one["isRunning"]:
+        yield f"{one['job']}  ended; was {where} {one['directory']}"
+        return
+    yield f"{one['job']}  {where} {one['directory']}  ({one['transport']}, process {one['pid']})"
+    if "trouble" in one:
+        yield f"  {one['trouble']}"
+        return
+    listed = one["lastListingSecondsAgo"]
+    ago = "not yet" if listed is None else f"{human_time(listed)} ago"
+    age_s = max(now_s - one["started"], 0)
+    yield f"  job {one['jobStatus'] or 'status unknown'}; listed {ago}; up {human_time(age_s)}; {_requests(one)}"
+    yield f"  {one['items']} items, {human_size(one['cachedBytes'])} of content here"
+    yield from _work(one)
+    yield from _troubles(one)
+
+
+def human_time(seconds: float) -> str:
+    """Return a length of time in one number and its unit."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _requests(one: Mapping[str, Any]) -> str:
+    failed = one["requests"]["failed"]
+    return f"{one['requests']['total']} requests" + (f", {failed} failed" if failed else "")
+
+
+def _work(one: Mapping[str, Any]) -> Iterator[str]:
+    yield from _some([(_transfer(two),) for two in one["inFlight"]], len(one["inFlight"]), indent="  ")
+    if one["pending"]:
+        yield f"  {one['pending']} changes are not yet sent:"
+        yield from _some([(_pending(two),) for two in one["pendingPaths"]], one["pending"])
+
+
+def _transfer(two: Mapping[str, Any]) -> str:
+    doing = f"{_DOING.get(two['what'], two['what'])} {two['path']}"
+    if two["moved"] is None:
+        return doing
+    if not two["size"]:
+        return f"{doing}: {human_size(two['moved'])}"
+    share = min(1, two["moved"] / two["size"])
+    return f"{doing}: {human_size(two['moved'])} of {human_size(two['size'])}, {share:.0%}"
+
+
+def _pending(two: Mapping[str, Any]) -> str:
+    age = "" if two["secondsAgo"] is None else f" (changed {human_time(two['secondsAgo'])} ago)"
+    return f"{two['path']}: {two['reason']}{age}"
+
+
+def _troubles(one: Mapping[str, Any]) -> Iterator[str]:
+    if one["offline"]:
+        yield f"  offline: {one['offline']}"
+        yield "    next: nothing; it is tried again, ever more rarely, at least once a minute"
+    if one["isFrozen"]:
+        yield "  the workspace is gone from the server; the files here are kept as they are"
+    if one["guard"]:
+        yield f"  stopped: {one['guard']}"
+    if one["problems"]:
+        yield f"  {len(one['problems'])} problems:"
+        problems = [(f"{two['path']}: {two['detail']}", f"next: {two['next']}") for two in one["problems"]]
+        yield from _some(problems, len(problems))
+    if one["conflicts"]:
+        yield f"  {len(one['conflicts'])} conflict copies:"
+        conflicts = [(two["path"], f"next: {two['next']}") for two in one["conflicts"]]
+        yield from _some(conflicts, len(conflicts))
+
+
+def _some(entries: Sequence[Sequence[str]], number: int, *, indent: str = "    ") -> Iterator[str]:
+    """Yield the lines of the first entries, the further lines of each indented below its first."""
+    for first, *more in entries[:_MOST_SHOWN]:
+        yield f"{indent}{first}"
+        yield from (f"{indent}  {line}" for line in more)
+    if number > _MOST_SHOWN:
+        yield f"{indent}and {number - _MOST_SHOWN} more: 'jobfs status --json' has them"

@@ -1,0 +1,215 @@
+"""``jobfs.AsyncWorkspace``: the workspace of a job, or the files of a run, for asynchronous scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Self, TypedDict, Unpack
+
+from jobfs.api.studio import JobFile, JobSettings
+from jobfs.api.wire import Checkpoint, Job
+from jobfs.errors import Refused
+from jobfs.folder.report import Progress, Summary
+from jobfs.folder.sync import Direction, FolderSync, SyncOptions
+from jobfs.planner.plan import ConflictPolicy
+from jobfs.store.state import State
+from jobfs.workspace.connection import Connection, check_changes
+from jobfs.workspace.files import Files, Founds
+from jobfs.workspace.follow import follow, follow_run, status_of
+from jobfs.workspace.places import RUN_PREFIX
+from jobfs.workspace.settings import Chosen, of_script
+from jobfs.workspace.states import check_folder, folder_state, real_directory
+
+DirectionName = Literal["both", "push", "pull"]
+ConflictName = Literal["keep-both", "local", "remote"]
+
+
+class Server(TypedDict, total=False):
+    """Which server, with which key, and where state lies; what is missing is found as the command line finds it.
+
+    ``api_key_file`` names a file that holds the key, ``api_key`` is the key itself; ``state`` is the folder of the
+    state that the command line and mounts use as well.
+    """
+
+    url: str | None
+    api_key: str | None
+    api_key_file: Path | str | None
+    profile: str | None
+    state: Path | None
+
+
+def connect(server: Server) -> Connection:
+    """Return a connection as the arguments, the environment and the configuration file say, in this order.
+
+    :raises SettingsError: there is no key, or a file or profile cannot be read.
+    """
+    file = server.get("api_key_file")
+    chosen = Chosen(server.get("url"), Path(file) if file is not None else None, server.get("profile"))
+    return Connection(of_script(chosen, server.get("api_key")), state=server.get("state"))
+
+
+class AsyncWorkspace(Files):
+    """One workspace, used by ``await``. A context manager; else call ``aclose`` in the end. One loop only.
+
+    Server and key are found as the command line finds them: arguments, ``JOBFS_URL`` and ``JOBFS_API_KEY``, the chosen
+    or default profile. Every method asks the server anew: nothing is remembered between two calls.
+
+    :param job: a job's id, or ``run:RUN`` for the files of a run, which can only be read.
+    :param server: see ``Server``.
+    :raises SettingsError: there is no key, or a setting is wrong.
+    """
+
+    def __init__(self, job: str, **server: Unpack[Server]) -> None:
+        super().__init__(connect(server), job)
+
+    @classmethod
+    async def start(
+        cls,
+        expert: str,
+        query: str | None = None,
+        *,
+        files: Sequence[JobFile] = (),
+        settings: JobSettings | None = None,
+        **server: Unpack[Server],
+    ) -> Self:
+        """Start a job and return its workspace; the job runs on the server from then on.
+
+        :param files: local files to send along, or names of files that are there.
+        :raises OutcomeUnknown: it may have been started; look at the list of jobs before starting another.
+        """
+        connection = connect(server)
+        try:
+            check_changes(is_read_only=connection.settings.is_read_only)
+            job = await connection.studio.start_job(expert, query, files, settings)
+        except BaseException:
+            await connection.aclose()
+            raise
+        self = cls.__new__(cls)
+        Files.__init__(self, connection, job.id)
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for what is under way, and close every connection. May be called twice."""
+        try:
+            await super().aclose()
+        finally:
+            await self._connection.aclose()
+
+    # -- the job
+
+    async def status(self) -> str:
+        """Return the status of the job or run: ``queued``, ``processing``, ``completed``, ``failed``, ..."""
+        if self._is_run:
+            return status_of(await self._connection.runs.get_run(self._run_id))
+        return (await self.describe()).status
+
+    async def describe(self) -> Job:
+        """Return the job as the server has it: expert, query, step, times.
+
+        :raises Refused: it is a run.
+        """
+        self._check_job()
+        return await self._connection.studio.get_job(self.job)
+
+    async def wait(
+        self, *, timeout_s: float | None = None, on_step: Callable[[Checkpoint], None] = lambda step: None
+    ) -> str:
+        """Wait until the job has stopped, or the run has finished, and return its status; a failure is no exception.
+
+        :param on_step: called with each step of a job as it comes.
+        :raises DeadlineExceeded: not in time; it goes on, and can be waited for again.
+        """
+        if self._is_run:
+            return status_of(await follow_run(self._connection.runs, self._run_id, timeout_s=timeout_s))
+        return (await follow(self._connection.studio, self.job, timeout_s=timeout_s, on_step=on_step)).status
+
+    async def resume(
+        self,
+        query: str | None = None,
+        *,
+        files: Sequence[JobFile] = (),
+        settings: JobSettings | None = None,
+        is_answer: bool | None = None,
+    ) -> Job:
+        """Have a stopped job go on with a new query, in the files as they are now.
+
+        :param is_answer: True marks the query as the answer to what the expert has asked.
+        :raises OutcomeUnknown: it may go on already; look at its status before trying again.
+        """
+        self._check_job()
+        check_changes(is_read_only=self._connection.settings.is_read_only)
+        studio = self._connection.studio
+        return await studio.continue_job(self.job, query, files, settings, interactive_tool_call_result=is_answer)
+
+    async def outputs(self) -> Founds:
+        """Return the files that the expert has written; of a run, all of them."""
+        return [found for found in await self.find(is_directory=False) if found.owner == "expert"]
+
+    # -- a folder
+
+    async def sync(
+        self,
+        folder: Path | str,
+        *,
+        direction: DirectionName = "both",
+        delete: bool = True,
+        conflict: ConflictName = "keep-both",
+        ignore: Sequence[str] = (),
+        max_deletions: int | None = 0,
+        dry_run: bool = False,
+        on_event: Progress | None = None,
+    ) -> Summary:
+        """Bring a real folder in step with the workspace, once, as ``jobfs sync --once`` does and with its record.
+
+        Whatever it could not do is in the summary; what was done stays where it ends early, and the next call goes on.
+
+        :param direction: which side may change: ``push`` only the server, ``pull`` only the folder.
+        :param delete: whether a deletion on one side is one on the other.
+        :param max_deletions: so many deletions are never asked about; None: any number.
+        :param dry_run: change nothing; the summary's ``steps`` say what would be done.
+        :param on_event: called with everything that is done, as it happens.
+        :raises GuardTripped: it would delete most of a side. :raises FolderError: the folder cannot be used.
+        :raises StateLocked: the folder is kept in step by another process just now.
+        """
+        connection = self._connection
+        if direction != "pull" and not dry_run:
+            check_changes(is_read_only=connection.settings.is_read_only)
+        place = real_directory(Path(folder))
+        check_folder(connection.state, place)
+        options = SyncOptions(
+            direction=Direction(direction),
+            delete=delete,
+            conflict=ConflictPolicy(conflict),
+            ignore=tuple(ignore),
+            max_deletions=max_deletions,
+            is_trial=dry_run,
+        )
+        state = State.open(folder_state(connection.state, connection.settings.url, self.job, Path(place)))
+        try:
+            remote = connection.remote(self.job)
+            return await FolderSync(state, remote, Path(place), options=options, progress=on_event).run()
+        finally:
+            state.close()
+
+    # -- jobs and runs
+
+    @property
+    def _is_run(self) -> bool:
+        return self.job.startswith(RUN_PREFIX)
+
+    @property
+    def _run_id(self) -> str:
+        return self.job.removeprefix(RUN_PREFIX)
+
+    def _check_job(self) -> None:
+        if self._is_run:
+            raise Refused(f"{self.job} is a run, not a job", "ask for its status, or wait for it")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.job!r})"

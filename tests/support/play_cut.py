@@ -1,0 +1,33 @@
+"""Cut the line to a server while all work. Run by ``scripts/cut-line``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from cut_story import work_through_a_cut
+from line import Break
+
+SOON_S = 5.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/cut-line", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long it is cut (default: a minute)")
+    parser.add_argument("--how", type=Break, choices=list(Break), help="only this way (default: each)")
+    options = parser.parse_args()
+    is_fine = True
+    for how in [options.how] if options.how is not None else list(Break):
+        with tempfile.TemporaryDirectory() as base:
+            told = work_through_a_cut(Path(base), how, options.seconds)
+        work = f"{told.saves} saves, {told.commits} commits, {told.parts} parts of the job"
+        print(f"{how.value:8} equal {told.took_s:4.1f} s after the line's return; {work}", flush=True)
+        print(*(f"         {line}" for line in told.trouble), sep="\n", end="\n" if told.trouble else "")
+        is_fine = is_fine and not told.trouble and told.took_s <= SOON_S
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""How often the server is asked, and how soon its return is noticed: in simulated time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from engine_harness import Mounted, mounted
+from story_harness import TimedRemote
+from virtual_loop import VirtualLoop, run_virtually
+
+from jobfs.engine.attention import LAST_PAUSE_S
+from jobfs.engine.session import Options
+from jobfs.errors import OutcomeUnknown, ServerFailure, Unreachable
+
+MINUTE_S = 60.0
+SOON_S = 5.0
+"""So long after a server's return everything must be in step again."""
+
+
+class Held(TimedRemote):
+    """A server from which nothing comes for a while, and then everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    @asynccontextmanager
+    async def _call(self, name: str, subject: str) -> AsyncIterator[None]:
+        await self.answers.wait()
+        async with super()._call(name, subject):
+            yield
+
+
+class Cut:
+    """A network that is gone until it is said to be back: whatever is asked fails at once, or after a while."""
+
+    def __init__(self, remote: TimedRemote, error: Callable[[str], Exception]) -> None:
+        self._error = error
+        self.is_on = False
+        self.asked = 0
+        remote.before = self._refuse
+
+    def _refuse(self, name: str, subject: str) -> None:
+        if self.is_on:
+            self.asked += 1
+            raise self._error(name)
+
+
+def unreachable(name: str) -> Exception:
+    return (OutcomeUnknown if name in ("create_file", "update", "delete") else Unreachable)("cut")
+
+
+def failing(name: str) -> Exception:
+    return ServerFailure("overloaded")
+
+
+RemoteT = TypeVar("RemoteT", bound=TimedRemote)
+
+
+def play(
+    directory: Path,
+    story: Callable[[Mounted, RemoteT], Awaitable[None]],
+    *,
+    status: str,
+    make_remote: Callable[[], RemoteT] = TimedRemote,  # type: ignore[assignment]
+) -> None:
+    """Run a story in a mount with the times of a real one."""
+
+    async def work(loop: VirtualLoop) -> None:
+        remote = make_remote()
+        remote.job_status = status
+        remote.put("theirs", b"old")
+        async with mounted(directory, remote, options=Options(), clock=loop.clock) as mount:
+            await story(mount, remote)
+
+    run_virtually(1, work)
+
+
+def test_while_the_expert_may_write_a_listing_begins_every_two_seconds(tmp_path: Path) -> None:
+    """What a listing takes, and the rest after it, are part of the two seconds."""
+
+    async def story(mount: Mounted, remote: TimedRemote) -> None:
+        before = mount.session.feed.listings
+        await asyncio.sleep(MINUTE_S + 1.0)
+        assert mount.session.feed.listings - before == MINUTE_S / 2
+
+    play(tmp_path, story, status="processing")
+
+
+@pytest.mark.parametrize("status", ["processing", "completed"])
+@pytest.mark.parametrize("gone_s", [MINUTE_S, 60 * MINUTE_S])
+def test_when_the_network_is_back_both_sides_are_in_step_within_seconds_however_long_it_was_gone(
+    tmp_path: Path, status: str, gone_s: float
+) -> None:
+    async def story(mount: Mounted, remote: TimedRemote) -> None:
+        cut = Cut(remote, unreachable)
+        cut.is_on = True
+        for number in range(20):
+            await mount.write(f"mine {number}", b"mine")
+            await asyncio.sleep(gone_s / 20)
+        remote.put("fresh", b"new")
+        cut.is_on = False
+        await asyncio.sleep(SOON_S)
+        mine = {f"mine {number}": b"mine" for number in range(20)}
+        assert remote.tree() == {"fresh": b"new", "theirs": b"old"} | mine
+        assert mount.names() == ["fresh", *sorted(mine), "theirs"]
+
+    play(tmp_path, story, status=status)
+
+
+@pytest.mark.parametrize("status", ["processing", "completed"])
+def test_a_listing_that_the_network_held_up_does_not_count_as_a_costly_one(tmp_path: Path, status: str) -> None:
+    async def story(mount: Mounted, remote: Held) -> None:
+        remote.answers.clear()
+        mount.session.feed.request()
+        await asyncio.sleep(MINUTE_S / 2)
+        remote.answers.set()
+        await asyncio.sleep(1.0)
+        remote.put("fresh", b"new")
+        mount.session.feed.request()
+        await asyncio.sleep(SOON_S)
+        assert mount.names() == ["fresh", "theirs"]
+
+    play(tmp_path, story, status=status, make_remote=Held)
+
+
+def test_while_nobody_answers_nothing_is_sent_but_one_small_question_a_second(tmp_path: Path) -> None:
+    async def story(mount: Mounted, remote: TimedRemote) -> None:
+        cut = Cut(remote, unreachable)
+        cut.is_on = True
+        for number in range(100):
+            await mount.write(f"mine {number}", b"mine")
+        await asyncio.sleep(MINUTE_S)
+        remote.calls.clear()
+        cut.asked = 0
+        await asyncio.sleep(MINUTE_S)
+        assert remote.asked() == []
+        assert cut.asked <= MINUTE_S + MINUTE_S / 15
+        cut.is_on = False
+        await mount.settle()
+        assert len(remote.tree()) == 101
+
+    play(tmp_path, story, status="completed")
+
+
+def test_a_server_that_fails_is_asked_ever_more_rarely(tmp_path: Path) -> None:
+    async def story(mount: Mounted, remote: TimedRemote) -> None:
+        cut = Cut(remote, failing)
+        cut.is_on = True
+        await mount.write("mine", b"mine")
+        await asyncio.sleep(10 * MINUTE_S)
+        remote.calls.clear()
+        await asyncio.sleep(10 * MINUTE_S)
+        assert 5 <= len(remote.asked()) <= 20
+        cut.is_on = False
+        await asyncio.sleep(LAST_PAUSE_S)
+        await mount.settle()
+        assert remote.tree() == {"mine": b"mine", "theirs": b"old"}
+
+    play(tmp_path, story, status="completed")
