@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from awaiting import Requests
+from commands import in_process
 
+from jobfs.fuse.mounting import detach, mount_at
 from jobfs.server.running import RunningServer
 
 
@@ -46,3 +48,15 @@ def studio(server: RunningServer, state_dir: Path, monkeypatch: pytest.MonkeyPat
 def job(studio: RunningServer) -> str:
     """A job that waits, with an empty workspace."""
     return studio.create_job()
+
+
+@pytest.fixture
+def mount_point(tmp_path: Path) -> Iterator[Path]:
+    """A directory to mount on; whatever is mounted there at the end is taken away."""
+    path = tmp_path / "mounted"
+    path.mkdir()
+    yield path
+    if mount_at(path) is not None:
+        in_process("umount", "--force", path)
+    if mount_at(path) is not None:
+        detach(path, lazy=True)

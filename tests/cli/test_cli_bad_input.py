@@ -77,7 +77,8 @@ def test_no_key(studio: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (outcome.code, outcome.err) == (
         2,
         "jobfs: there is no API key\n"
-        "  next: set JOBFS_API_KEY, or name a file that holds the key with --api-key-file\n",
+        "  next: log in once: jobfs login; or set JOBFS_API_KEY, "
+        "or name a file that holds the key with --api-key-file\n",
     )
 
 
@@ -157,3 +158,24 @@ def test_a_full_disk(studio: RunningServer, job: str) -> None:
 def test_a_full_disk_has_one_code_wherever_it_shows() -> None:
     told = of_local_file(OSError(errno.ENOSPC, "No space left on device", "notes.txt"))
     assert (told.exit_code, told.cause) == (errors.StateFull.exit_code, "notes.txt: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mount"], "jobfs: mount: missing argument 'JOB'\n  next: see jobfs mount --help\n"),
+        (["nonsense"], "jobfs: no such command 'nonsense'\n  next: see jobfs --help\n"),
+        (["jobs", "nonsense"], "jobfs: jobs: no such command 'nonsense'\n  next: see jobfs jobs --help\n"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_told_in_one_line_with_what_to_do_next(
+    state_dir: Path, words: list[str], message: str
+) -> None:
+    outcome = in_process(*words)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", message)
+
+
+@pytest.mark.parametrize("words", [[], ["jobs"], ["service"]])
+def test_without_a_command_the_help_is_shown(state_dir: Path, words: list[str]) -> None:
+    outcome = in_process(*words)
+    assert (outcome.code, "Commands:" in outcome.out + outcome.err) == (2, True)

@@ -23,10 +23,11 @@ from jobfs.cli.control import (
     ask,
     remove_leftover,
 )
-from jobfs.cli.instance import Instance, is_locked, read_instance, real_directory
+from jobfs.cli.instance import Instance, is_locked, read_instance
 from jobfs.cli.order import Order
 from jobfs.errors import JobfsError, NotFound
 from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.states import real_directory
 
 
 async def _echo(request: Mapping[str, Any], send: Send) -> object:

@@ -15,10 +15,10 @@ from commands import COMMAND, DEADLINE_S
 
 from jobfs.cli.fronts import progress_numbers
 from jobfs.cli.gauge import Gauge, Left, Reading
-from jobfs.cli.meter import LARGE_BYTES, Meter
 from jobfs.folder.report import SyncEvent, What
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
+from jobfs.workspace.meter import LARGE_BYTES, Meter
 
 MIB = 1 << 20
 STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -232,8 +232,8 @@ def test_large_contents_are_counted_while_they_pass(studio: RunningServer, job: 
     import asyncio
 
     from jobfs.cli.context import open_remote
-    from jobfs.cli.settings import Settings
     from jobfs.model import Permission
+    from jobfs.workspace.settings import Settings
 
     async def transfer() -> tuple[list[int], int]:
         meter, seen = Meter(), []

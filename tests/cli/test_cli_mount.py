@@ -180,7 +180,8 @@ def test_conflict_copies_are_listed_while_it_runs_and_afterwards(studio: Running
     in_process("mount", job, point).ok()
     running = json.loads(in_process("conflicts", point, "--json").ok())
     in_process("umount", point).ok()
-    assert running == [{"directory": str(point), "job": job, "path": copy, "original": "a.txt"}]
+    step = f"jobfs resolve '{point}/{copy}' --keep local|remote|both"
+    assert running == [{"directory": str(point), "job": job, "path": copy, "original": "a.txt", "next": step}]
     assert json.loads(in_process("conflicts", "--json").ok()) == running
 
 

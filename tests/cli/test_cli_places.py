@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from jobfs.cli.app import hoisted
-from jobfs.cli.places import Place, check_new, parse_job, parse_place
 from jobfs.cli.report import _CONFLICT_COPY
-from jobfs.cli.states import folder_state, mount_state
 from jobfs.cli.terminal import human_size, shown
 from jobfs.errors import SettingsError
 from jobfs.planner.naming import conflict_name
 from jobfs.planner.plan import ConflictStamp
+from jobfs.workspace.places import Place, check_new, parse_job, parse_place
+from jobfs.workspace.states import folder_state, mount_state
 
 
 @pytest.mark.parametrize(

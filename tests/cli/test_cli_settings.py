@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfs.cli.settings import Chosen, load
 from jobfs.errors import SettingsError
+from jobfs.workspace.settings import Chosen, load
 
 DEFAULT = "https://api.perstack.ai"
 
@@ -90,7 +90,7 @@ def test_no_key_at_all_says_where_to_put_one(tmp_path: Path) -> None:
         load(Chosen(), environment(tmp_path))
     assert (refused.value.cause, refused.value.remedy) == (
         "there is no API key",
-        "set JOBFS_API_KEY, or name a file that holds the key with --api-key-file",
+        "log in once: jobfs login; or set JOBFS_API_KEY, or name a file that holds the key with --api-key-file",
     )
 
 

@@ -1,0 +1,132 @@
+"""Completion scripts, in the shells themselves where they are installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+from commands import DEADLINE_S, in_process
+
+from jobfs.cli.app import app
+from jobfs.cli.completion import Shell
+from jobfs.cli.parser import Command, commands, general_options
+
+TRY_BASH = """
+source "$1"
+compopt() { :; }
+complete_for() {
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+    _jobfs
+    echo "${COMPREPLY[@]}"
+}
+"""
+_LAST = "''"
+"""An empty last word: what is completed after a blank."""
+
+CASES = [
+    ("jobfs mou", {"mount"}),
+    ("jobfs jobs st", {"start"}),
+    ("jobfs jobs ", {"list", "show", "start", "continue", "wait"}),
+    ("jobfs service ", {"install", "remove", "status"}),
+    ("jobfs mount --tr", {"--transport"}),
+    ("jobfs mount --transport ", {"auto", "kernel", "fusepy"}),
+    ("jobfs mount a b --conf", {"--conflict"}),
+    ("jobfs completion z", {"zsh"}),
+    ("jobfs --prof", {"--profile"}),
+    ("jobfs jobs wait --pu", {"--pull"}),
+]
+
+
+def installed(shell: str) -> str:
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"{shell} is not installed")
+    return found
+
+
+@pytest.fixture
+def script(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "script"
+    path.write_text(in_process("completion", request.param).ok())
+    return path
+
+
+@pytest.mark.parametrize("script", ["bash"], indirect=True)
+def test_bash_completes(script: Path, tmp_path: Path) -> None:
+    tries = "".join(f"complete_for {typed} {_LAST if typed.endswith(' ') else ''}\n" for typed, _ in CASES)
+    words = [installed("bash"), "-c", TRY_BASH + tries, "try", str(script)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    found = [set(line.split()) - {"script"} for line in done.stdout.splitlines()]
+    assert (done.stderr, found) == ("", [expected for _, expected in CASES])
+
+
+@pytest.mark.parametrize("script", ["bash"], indirect=True)
+def test_bash_completes_files_where_a_command_takes_them(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "my folder").mkdir()
+    words = [installed("bash"), "-c", f"{TRY_BASH}complete_for jobfs umount my", "try", str(script)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.stdout == "my folder\n"
+
+
+@pytest.mark.parametrize("script", ["fish"], indirect=True)
+def test_fish_completes(script: Path, tmp_path: Path) -> None:
+    tries = "".join(f"echo (complete -C '{typed}' | string replace -r '\\t.*' '')\n" for typed, _ in CASES)
+    words = [installed("fish"), "--no-config", "-c", f"source {script}\n{tries}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert [set(line.split()) for line in done.stdout.splitlines()] == [expected for _, expected in CASES]
+
+
+@pytest.mark.parametrize("script", ["zsh"], indirect=True)
+def test_zsh_reads_its_script(script: Path) -> None:
+    done = subprocess.run([installed("zsh"), "-n", script], capture_output=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# -- the commands as values
+
+
+@pytest.mark.parametrize("command", list(commands(app)), ids=lambda command: command.name)
+def test_every_command_is_known_as_its_help_shows_it(command: Command) -> None:
+    name, options = command.name, command.options
+    text = in_process(*name.split(), "--help").ok()
+    told = {word for line in text.split("\nOptions:")[1].splitlines() for word in option_words(line)}
+    assert {one for option in options for one in option.names} | {"-h", "--help"} == told
+    assert f"Example: {command.example}"[:40] in " ".join(text.split())
+
+
+def option_words(line: str) -> list[str]:
+    """Return the names at the beginning of a line of help on an option."""
+    head = re.match(r"  (-[^ ,/]+(?:(?:, | / |/)-[^ ,/]+)*)", line)
+    return re.split(r", | / |/", head[1]) if head else []
+
+
+def test_the_general_options_are_those_of_the_help() -> None:
+    text = in_process("--help").ok()
+    told = {word for line in text.split("\nOptions:")[1].splitlines() for word in option_words(line)}
+    assert {name for one in general_options(app) for name in one.names} | {"-h", "--help"} == told
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    silent = [one.name for one in commands(app) if not one.summary or not one.example.startswith("jobfs ")]
+    unhelpful = [
+        f"{one.name} {parameter.names[0]}"
+        for one in commands(app)
+        for parameter in (*one.options, *one.arguments)
+        if not parameter.help
+    ]
+    assert (silent, unhelpful) == ([], [])
+
+
+@pytest.mark.parametrize("shell", Shell)
+def test_a_script_names_every_command_and_option(shell: Shell) -> None:
+    text = in_process("completion", shell).ok()
+    names = {name.lstrip("-") for one in commands(app) for option in one.options for name in option.names}
+    assert [name for name in sorted(names | {one.name.split()[-1] for one in commands(app)}) if name not in text] == []
+
+
+def test_an_app_of_no_commands_has_none() -> None:
+    assert (list(commands(typer.Typer())), general_options(typer.Typer())) == ([], ())
