@@ -348,3 +348,25 @@ def test_a_full_disk_is_507_and_nothing_acknowledged_is_lost(
         server.call(lambda: server.state.storage.run(limit + str(2**30)))
     made.append(studio.put("after.txt")["path"])
     assert studio.paths() == sorted(made)
+
+
+def test_a_form_without_files_may_be_url_encoded(studio: StudioClient) -> None:
+    made = studio.http.post(
+        f"{studio.items}/", data={"type": "workspaceItemDirectory", "path": "süß", "permission": "readOnly"}
+    )
+    assert (made.status_code, studio.paths()) == (200, ["süß"])
+    started = studio.http.post(
+        f"{BASE}/expert_jobs/", data={"expertKey": "@jobfs/word-count", "query": "a&b", "files": ["x", "y"]}
+    )
+    assert started.status_code == 200
+    job = started.json()["data"]["expertJob"]
+    assert (job["query"], job["files"]) == ("a&b", ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"path=%ff", 422), (b"&".join([b"a=1"] * 1001), 422), (b"a=" + b"x" * (1 << 20), 413)]
+)
+def test_a_url_encoded_form_that_cannot_be_read_is_refused(studio: StudioClient, body: bytes, status: int) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert studio.http.post(f"{studio.items}/", content=body, headers=kind).status_code == status
+    assert studio.paths() == []
