@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from engine_harness import QUICK
 from model_remote import ModelRemote
+from process_states import state_of
 
 from jobfs.engine.session import Options
 
@@ -74,6 +76,43 @@ def test_a_program_that_handles_the_interrupt_gets_it_at_once(serving: Callable,
     assert program.stdout is not None
     assert program.stdout.readline() == b"open\n"
     is_asked_for(live)
+    began = time.monotonic()
+    program.send_signal(signal.SIGINT)
+    assert program.wait(10) == 7
+    assert time.monotonic() - began < AT_ONCE_S
+    program.stdout.close()
+
+
+READ_FAR_WITH_SIGNAL = """
+import os, signal, sys
+def handler(number, frame):
+    raise SystemExit(7)
+signal.signal(signal.SIGINT, handler)
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+print(len(os.pread(descriptor, 100, 0)), flush=True)
+os.pread(descriptor, 100, 250_000)
+"""
+
+
+def test_a_program_is_interrupted_in_the_middle_of_a_file_as_well(
+    serving: Callable, transport: str, silent: ModelRemote
+) -> None:
+    live = serving(transport, silent)
+    falls_silent = asyncio.Event()
+
+    async def hold(at: int) -> None:
+        if at > 0:
+            falls_silent.set()
+            await asyncio.Event().wait()
+
+    silent.before_chunk = hold
+    program = subprocess.Popen([sys.executable, "-c", READ_FAR_WITH_SIGNAL, live.path / "cold"], stdout=subprocess.PIPE)
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"100\n"
+    live.call(falls_silent.wait)
+    with pytest.raises(subprocess.TimeoutExpired):
+        program.wait(0.3)
+    assert state_of(Path(f"/proc/{program.pid}")) == "S"
     began = time.monotonic()
     program.send_signal(signal.SIGINT)
     assert program.wait(10) == 7

@@ -58,6 +58,20 @@ def test_an_open_file_keeps_its_version_while_the_name_shows_the_new_one(
         assert os.pread(reader.fileno(), 100, 0) == b"old"
 
 
+def test_an_open_file_shows_that_its_name_was_taken(
+    serving: Callable, remote: ModelRemote, eventually: Eventually
+) -> None:
+    # Through the kernel transport only: libfuse has no path for a file whose name stands for another one.
+    remote.put("a", b"old")
+    remote.put("b", b"old")
+    live = serving("kernel", remote)
+    with (live.path / "a").open("rb") as replaced, (live.path / "b").open("rb") as deleted:
+        assert [os.fstat(file.fileno()).st_nlink for file in (replaced, deleted)] == [1, 1]
+        live.do(lambda: (remote.put("a", b"newer"), remote.remove("b")))
+        live.pull()
+        eventually(lambda: [os.fstat(file.fileno()).st_nlink for file in (replaced, deleted)] == [0, 0])
+
+
 def test_a_file_that_was_opened_but_not_yet_read_keeps_its_version_too(live: Live, remote: ModelRemote) -> None:
     path = live.path / "d" / "a"
     path.read_bytes()
@@ -91,6 +105,15 @@ def test_a_file_that_appears_is_found_though_its_absence_was_remembered(
     eventually(path.exists)
     assert path.read_bytes() == b"here"
     assert sorted(os.listdir(live.path / "d")) == ["a", "gone", "new"]
+
+
+def test_a_file_that_appears_in_a_directory_that_was_listed_is_listed_though_nobody_asked_for_its_name(
+    live: Live, remote: ModelRemote, eventually: Eventually
+) -> None:
+    assert sorted(os.listdir(live.path / "d")) == ["a", "gone"]
+    live.do(lambda: remote.put("d/new", b"here"))
+    live.pull()
+    eventually(lambda: sorted(os.listdir(live.path / "d")) == ["a", "gone", "new"])
 
 
 def test_a_directory_that_moves_remotely_is_found_at_its_new_place_only(

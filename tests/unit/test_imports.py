@@ -26,7 +26,11 @@ LAYERS: dict[str, frozenset[str]] = {
     "folder": frozenset({"errors", "model", "planner", "store", "engine"}),
     "fuse": frozenset({"errors", "model", "vfs"}),
     "server": frozenset({"errors", "model", "api.wire"}),
-    "cli": frozenset({"errors", "model", "planner", "api", "store", "engine", "vfs", "folder", "fuse", "server"}),
+    "workspace": frozenset({"errors", "model", "planner", "api", "store", "engine", "folder"}),
+    "filesystem": frozenset({"errors", "model", "workspace", "fuse.errno"}),
+    "cli": frozenset(
+        {"errors", "model", "planner", "api", "store", "engine", "vfs", "folder", "fuse", "server", "workspace"}
+    ),
     "__main__": frozenset({"cli"}),
 }
 """What each room may import besides itself and the bare package ``jobfs`` (its version)."""
@@ -37,7 +41,8 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "mfusepy": ("fuse.fusepy",),
     "pathspec": ("planner.ignore",),
     "pydantic": ("api.wire", "server"),
-    "platformdirs": ("cli",),
+    "platformdirs": ("workspace", "cli"),
+    "fsspec": ("filesystem",),
     "typer": ("cli",),
     "click": ("cli",),
     "rich": ("cli",),
@@ -50,6 +55,9 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
 
 DISTRIBUTIONS = {"python_multipart": "python-multipart", "starlette": "fastapi", "click": "typer"}
 """Which dependency in pyproject.toml brings a library of another name."""
+
+EXTRAS = {"server": "server", "filesystem": "fsspec"}
+"""The rooms that need an optional extra of pyproject.toml, and which."""
 
 IMPURE = {
     *("asyncio", "io", "logging", "multiprocessing", "os", "platform", "random", "secrets", "shutil", "socket"),
@@ -148,17 +156,17 @@ def test_each_outside_library_is_imported_only_where_the_table_says() -> None:
     assert wrong == []
 
 
-def test_each_outside_library_is_declared_and_server_libraries_only_in_the_server_extra() -> None:
+def test_each_outside_library_is_declared_and_those_of_an_extra_only_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in requirements}
 
-    base, server = names(project["dependencies"]), names(project["optional-dependencies"]["server"])
+    base, extras = names(project["dependencies"]), project["optional-dependencies"]
     undeclared = [
         f"{name} imports {library}"
         for name, library in outside_imports()
-        if DISTRIBUTIONS.get(library, library) not in (base | server if room_of(name) == "server" else base)
+        if DISTRIBUTIONS.get(library, library) not in base | names(extras.get(EXTRAS.get(room_of(name), ""), []))
     ]
     assert undeclared == []
 

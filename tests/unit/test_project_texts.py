@@ -19,6 +19,8 @@ TOP_LEVEL = {
     "LICENSE",
     "README.md",
     "SEMANTICS.md",
+    "docs",
+    "examples",
     "pyproject.toml",
     "scripts",
     "src",
