@@ -59,7 +59,12 @@ def test_the_level_decides_what_is_written(synced: Path, studio: RunningServer, 
     in_process("umount", quiet).ok()
     (synced / "a.txt").write_text("1")
     in_process("push", synced).ok()
-    assert "INFO jobfs.cli.synced: pushed: a.txt" in in_process("logs", synced).ok()
+    following = [*COMMAND, "logs", str(synced), "--follow", "-n", "9"]
+    with subprocess.Popen(following, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        assert running.stdout is not None
+        assert any("INFO jobfs.cli.synced: pushed: a.txt" in line for line in running.stdout)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=DEADLINE_S)
     assert in_process("logs", quiet).ok() == ""
 
 

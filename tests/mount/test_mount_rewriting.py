@@ -19,10 +19,11 @@ Live = Any  # see live_mount
 
 READERS = 2
 READS = 100_000
+VERSIONS = 100
 
 
 def start_reader(path: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, reading_loop.__file__, path, str(READS // READERS)]
+    command = [sys.executable, reading_loop.__file__, path, str(READS // READERS), str(VERSIONS)]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
@@ -41,5 +42,4 @@ def test_a_hundred_thousand_reads_of_a_file_that_is_rewritten_all_the_time_see_w
         written += 1
     told = [json.loads(reader.communicate()[0]) for reader in readers]
     assert [one["torn"] for one in told] == [""] * READERS
-    assert [one["versions"] + one["stale"] > 100 for one in told] == [True] * READERS, (told, written)
     assert [one["stale"] < READS / READERS / 10 for one in told] == [True] * READERS, told

@@ -1,14 +1,16 @@
 """Versions of a file that tell of themselves, and a program that reads one again and again and sees if it is whole.
 
-    reading_loop.py FILE READS
+    reading_loop.py FILE READS VERSIONS
 
-Prints a JSON object: how many versions were seen and how often the file was replaced between open and read (ESTALE),
-with the first read that was no whole version. Every seventh version is read in small pieces.
+Reads at least so often, and until it has met more versions than that. Prints a JSON object: how many versions were seen
+and how often the file was replaced between open and read (ESTALE), with the first read that was no whole version. Every
+seventh time it reads in small pieces.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -35,10 +37,12 @@ def read(path: Path, turn: int) -> bytes:
 
 
 def main() -> None:
-    path, turns = Path(sys.argv[1]), int(sys.argv[2])
+    path, turns, versions = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     seen: set[bytes] = set()
     stale, torn = 0, ""
-    for turn in range(turns):
+    for turn in itertools.count():
+        if turn >= turns and len(seen) + stale > versions:
+            break
         try:
             data = read(path, turn)
         except OSError as error:

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -221,15 +221,28 @@ def _told(left: list[Unsynced]) -> list[dict[str, str]]:
     return [{"path": unsynced.path, "reason": unsynced.reason} for unsynced in left]
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A log file that stays closed: by itself a handler opens its file anew for a thread that logs a moment too late."""
+
+    _is_over = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._is_over:
+            super().emit(record)
+
+    def close(self) -> None:
+        with self.lock or nullcontext():
+            self._is_over = True
+        super().close()
+
+
 @contextmanager
 def logged_to(directory: Path, level: str = "info") -> Iterator[None]:
     """Write what jobfs logs into a state folder while the context lasts; files are rotated.
 
     :param level: the least important that is written: ``debug``, ``info``, ``warning`` or ``error``.
     """
-    handler = logging.handlers.RotatingFileHandler(
-        directory / LOG_NAME, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", delay=True
-    )
+    handler = _LogFile(directory / LOG_NAME, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     own, others = logging.getLogger("jobfs"), logging.getLogger("asyncio")
     before = own.level, own.propagate, others.propagate
@@ -245,5 +258,6 @@ def logged_to(directory: Path, level: str = "info") -> Iterator[None]:
     finally:
         own.removeHandler(handler)
         others.removeHandler(handler)
-        own.level, own.propagate, others.propagate = before
+        level_before, own.propagate, others.propagate = before
+        own.setLevel(level_before)
         handler.close()
