@@ -222,7 +222,7 @@ def _told(left: list[Unsynced]) -> list[dict[str, str]]:
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
-    """A log file that stays closed: by itself a handler opens its file anew for a thread that logs a moment too late."""
+    """A log file that stays closed: by itself a handler opens its file anew for a thread that logs too late."""
 
     _is_over = False
 
