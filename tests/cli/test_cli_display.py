@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import COMMAND, DEADLINE_S
+from commands import COMMAND, DEADLINE_S, without_size
 
 from jobfs.cli.fronts import progress_numbers
 from jobfs.cli.gauge import Gauge, Left, Reading
@@ -176,7 +176,7 @@ def on_terminal(*words: object, columns: int = 100) -> tuple[int, str, float]:
         stdout=subprocess.DEVNULL,
         stderr=theirs,
         stdin=theirs,
-        env={**os.environ, "TERM": "xterm"},
+        env={**without_size(os.environ), "TERM": "xterm"},
     ) as running:
         os.close(theirs)
         shown = b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from typer.testing import CliRunner
@@ -49,3 +50,8 @@ def as_process(*words: object, stdin: bytes | None = None, **environment: str) -
         check=False,
     )
     return Outcome(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(), done.stdout)
+
+
+def without_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the size that it says of another terminal, which programs would believe first."""
+    return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}

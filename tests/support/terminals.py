@@ -10,7 +10,7 @@ import struct
 import subprocess
 import termios
 
-from commands import COMMAND, DEADLINE_S
+from commands import COMMAND, DEADLINE_S, without_size
 
 ROWS = 30
 
@@ -30,7 +30,7 @@ def on_terminal(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm"},
+        env={**without_size(os.environ), "TERM": "xterm"},
         preexec_fn=_own_terminal,
     ) as running:
         os.close(theirs)
