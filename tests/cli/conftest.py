@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from awaiting import Requests
-from commands import in_process
+from commands import mountable
 
-from jobfs.fuse.mounting import detach, mount_at
 from jobfs.server.running import RunningServer
 
 
@@ -53,10 +52,4 @@ def job(studio: RunningServer) -> str:
 @pytest.fixture
 def mount_point(tmp_path: Path) -> Iterator[Path]:
     """A directory to mount on; whatever is mounted there at the end is taken away."""
-    path = tmp_path / "mounted"
-    path.mkdir()
-    yield path
-    if mount_at(path) is not None:
-        in_process("umount", "--force", path)
-    if mount_at(path) is not None:
-        detach(path, lazy=True)
+    yield from mountable(tmp_path / "mounted")

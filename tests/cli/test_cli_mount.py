@@ -7,17 +7,17 @@ import os
 import signal
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alarmed_faults import AlarmedFaults
 from awaiting import Requests, wait_for_end
-from commands import COMMAND, DEADLINE_S, in_process
+from commands import COMMAND, DEADLINE_S, in_process, mountable
 
-from jobfs.fuse.mounting import detach, mount_at
+from jobfs.fuse.mounting import mount_at
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
 
@@ -27,21 +27,12 @@ pytestmark = pytest.mark.mount
 @pytest.fixture
 def point(tmp_path: Path) -> Iterator[Path]:
     """A mount point; whatever is mounted on it at the end is taken away."""
-    yield from _point(tmp_path / "m")
+    yield from mountable(tmp_path / "m")
 
 
 @pytest.fixture
 def other_point(tmp_path: Path) -> Iterator[Path]:
-    yield from _point(tmp_path / "other")
-
-
-def _point(path: Path) -> Iterator[Path]:
-    path.mkdir()
-    yield path
-    if mount_at(path) is not None:
-        in_process("umount", "--force", path)
-    if mount_at(path) is not None:
-        detach(path, lazy=True)
+    yield from mountable(tmp_path / "other")
 
 
 def status_of(point: Path) -> dict[str, Any]:
@@ -53,20 +44,6 @@ def status_of(point: Path) -> dict[str, Any]:
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_for_end(pid)
-
-
-class AlarmedFaults(Faults):
-    """Faults that tell when one of them strikes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.has_struck = threading.Event()
-
-    def strike(self, method: str, path: str) -> tuple[Fault, ...]:
-        struck = super().strike(method, path)
-        if struck:
-            self.has_struck.set()
-        return struck
 
 
 # -- the ordinary day

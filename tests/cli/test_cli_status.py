@@ -8,12 +8,12 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alarmed_faults import AlarmedFaults
 from commands import COMMAND, DEADLINE_S, in_process
 from terminals import on_terminal
 
@@ -125,20 +125,6 @@ def test_every_trouble_has_a_next_step() -> None:
 # -- of a real mount
 
 
-class StruckFaults(Faults):
-    """Faults that tell when one of them strikes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.has_struck = threading.Event()
-
-    def strike(self, method: str, path: str) -> tuple[Fault, ...]:
-        struck = super().strike(method, path)
-        if struck:
-            self.has_struck.set()
-        return struck
-
-
 @pytest.fixture
 def faulty(studio: RunningServer, mount_point: Path) -> Iterator[RunningServer]:
     """The server; its faults end before what is mounted is taken away."""
@@ -163,7 +149,7 @@ def test_uploads_and_waiting_changes_are_told_while_they_last(
     faulty: RunningServer, job: str, mount_point: Path
 ) -> None:
     in_process("mount", job, mount_point).ok()
-    faulty.faults = faults = StruckFaults((Fault("latency", method="POST", path="/items", delay_s=2.0),))
+    faulty.faults = faults = AlarmedFaults((Fault("latency", method="POST", path="/items", delay_s=2.0),))
     (mount_point / "large.bin").write_bytes(b"x" * 2 * MIB)
     assert faults.has_struck.wait(DEADLINE_S)
     sending = flight(mount_point, "large.bin")
@@ -180,7 +166,7 @@ def test_downloads_are_told_while_they_last(faulty: RunningServer, job: str, mou
     faulty.put_item(job, "large.bin", b"x" * 2 * MIB)
     in_process("mount", job, mount_point, "--prefetch", "none").ok()
     slow = Fault("slow_body", path="/download", bytes_per_s=MIB)
-    faulty.faults = faults = StruckFaults((slow,))
+    faulty.faults = faults = AlarmedFaults((slow,))
     with subprocess.Popen(["cat", mount_point / "large.bin"], stdout=subprocess.DEVNULL) as reading:
         assert faults.has_struck.wait(DEADLINE_S)
         receiving = flight(mount_point, "large.bin")
@@ -194,7 +180,7 @@ def test_downloads_are_told_while_they_last(faulty: RunningServer, job: str, mou
 def test_a_deletion_that_waits_is_told_with_its_age(faulty: RunningServer, job: str, mount_point: Path) -> None:
     faulty.put_item(job, "d/a.txt", b"1")
     in_process("mount", job, mount_point).ok()
-    faulty.faults = faults = StruckFaults((Fault("drop_before", method="DELETE"),))
+    faulty.faults = faults = AlarmedFaults((Fault("drop_before", method="DELETE"),))
     (mount_point / "d" / "a.txt").unlink()
     assert faults.has_struck.wait(DEADLINE_S)
     (waiting,) = status_of(mount_point)["pendingPaths"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from jobfs.cli.app import app, hoisted
+from jobfs.fuse.mounting import detach, mount_at
 
 DEADLINE_S = 60
 COMMAND = [sys.executable, "-P", "-m", "jobfs"]
@@ -55,3 +57,13 @@ def as_process(*words: object, stdin: bytes | None = None, **environment: str) -
 def without_size(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without the size that it says of another terminal, which programs would believe first."""
     return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
+
+
+def mountable(path: Path) -> Iterator[Path]:
+    """Make a directory to mount on, and yield it; whatever is mounted there afterwards is taken away."""
+    path.mkdir()
+    yield path
+    if mount_at(path) is not None:
+        in_process("umount", "--force", path)
+    if mount_at(path) is not None:
+        detach(path, lazy=True)

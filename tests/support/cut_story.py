@@ -173,13 +173,14 @@ def work_through_a_cut(base: Path, how: Break, cut_s: float) -> Told:
             workers = [Worker(editing(folder)), Worker(committing(folder))]
             for worker in workers:
                 worker.start()
-            _wait(lambda: min(worker.rounds for worker in workers) >= LEAD and "out/part-2.txt" in server.contents(job))
+            _await(lambda: min(worker.rounds for worker in workers) >= LEAD)
+            _await(lambda: "out/part-2.txt" in server.contents(job))
             line.cut(how)
             time.sleep(cut_s)
             for worker in workers:
                 worker.stop()
             enough.touch()
-            _wait(lambda: server.call(lambda: server.state.jobs.get(None, job).status) == "completed")
+            _await(lambda: server.call(lambda: server.state.jobs.get(None, job).status) == "completed")
             line.mend()
             began_s = time.monotonic()
             trouble = _until_equal(lambda: server.contents(job), folder)
@@ -193,7 +194,16 @@ def work_through_a_cut(base: Path, how: Break, cut_s: float) -> Told:
     return Told(took_s, trouble, workers[0].rounds, workers[1].rounds, parts)
 
 
-def _wait(condition: Callable[[], bool]) -> bool:
+def _await(condition: Callable[[], bool]) -> None:
+    """Return once a condition holds, without which the story makes no sense.
+
+    :raises TimeoutError: it does not come to hold.
+    """
+    if not _comes_true(condition):
+        raise TimeoutError(f"not within {DEADLINE_S} s")
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
     """Return once a condition holds; False at the deadline."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not condition():
@@ -204,7 +214,7 @@ def _wait(condition: Callable[[], bool]) -> bool:
 
 
 def _until_equal(there: Callable[[], dict[str, bytes | None]], folder: Path) -> list[str]:
-    if _wait(lambda: there() == _tree(folder)):
+    if _comes_true(lambda: there() == _tree(folder)):
         return []
     server, here = there(), _tree(folder)
     return [f"differs: {path}" for path in sorted({*server, *here}) if server.get(path) != here.get(path)]

@@ -89,29 +89,21 @@ def gedit(path: Path, data: bytes) -> None:
 
 
 def word(path: Path, data: bytes) -> None:
-    lock, new, old = (
-        path.with_name(f"~${path.name[2:]}"),
-        path.with_name("~WRD0001.tmp"),
-        path.with_name("~WRL0002.tmp"),
-    )
-    with lock.open("xb", buffering=0) as held:
-        held.write(b"\x04User" + bytes(157))
-        put(new, data, os.O_EXCL)
-        path.rename(old)
-        new.rename(path)
-        old.unlink()
-    lock.unlink()
+    office(path, data, lock=f"~${path.name[2:]}", new="~WRD0001.tmp", old="~WRL0002.tmp")
 
 
 def excel(path: Path, data: bytes) -> None:
-    lock, new, old = path.with_name(f"~${path.name}"), path.with_name("5C3A1F00"), path.with_name("A1B2C3D4.tmp")
-    with lock.open("xb", buffering=0) as held:
+    office(path, data, lock=f"~${path.name}", new="5C3A1F00", old="A1B2C3D4.tmp")
+
+
+def office(path: Path, data: bytes, *, lock: str, new: str, old: str) -> None:
+    with path.with_name(lock).open("xb", buffering=0) as held:
         held.write(b"\x04User" + bytes(157))
-        put(new, data, os.O_EXCL)
-        path.rename(old)
-        new.rename(path)
-        old.unlink()
-    lock.unlink()
+        put(path.with_name(new), data, os.O_EXCL)
+        path.rename(path.with_name(old))
+        path.with_name(new).rename(path)
+        path.with_name(old).unlink()
+    path.with_name(lock).unlink()
 
 
 def temporary_beside(name: str) -> Callable[[Path, bytes], None]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Happening, LocalChange, Workspace
 from jobfs.model import Entry, Kind, LocalNode, NodeId, Permission
 from jobfs.planner import plan as planned
 from jobfs.planner.plan import recorded, shown
+from jobfs.planner.view import time_of
 
 
 class Applier:
@@ -242,11 +242,8 @@ def mtime_of(entry: Entry) -> int:
     revision = entry.content.revision if entry.content is not None else None
     if revision is None or not revision.updated_at:
         return 0
-    try:
-        moment = datetime.fromisoformat(revision.updated_at)
-    except ValueError:
-        return 0
-    if moment.tzinfo is None:
+    moment = time_of(revision.updated_at)
+    if moment is None:
         return 0
     mtime_ns = int(moment.timestamp() * 1000) * 1_000_000
     return mtime_ns if 0 <= mtime_ns < 1 << 63 else 0  # what neither the store nor a file system can hold

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from jobfs.engine.heap import growing
@@ -301,30 +302,19 @@ class Feed:
         state = self._trees.state
         if len(view.by_path) >= PART_ROWS:
             before, held = self._situation(), self._held(spared, epoch)
+            copies = state.base.copy(), SyncedView(state.local.copy()), self._trees.remote.copy()
             numbers = map(NodeId, state.allocate_many(len(view.by_path)))
-            found = await asyncio.to_thread(
-                identify,
-                view,
-                state.base.copy(),
-                SyncedView(state.local.copy()),
-                self._trees.remote.copy(),
-                held=held,
-                tombstones=self._trees.buried_since(epoch),
-                allocate=numbers.__next__,
-            )
+            matching = self._matching(view, held, epoch)
+            found = await asyncio.to_thread(matching, *copies, allocate=numbers.__next__)
             if (before, held) == (self._situation(), self._held(spared, epoch)):
                 return found, held
         held = self._held(spared, epoch)
-        found = identify(
-            view,
-            state.base,
-            state.synced,
-            self._trees.remote,
-            held=held,
-            tombstones=self._trees.buried_since(epoch),
-            allocate=state.allocate,
-        )
-        return found, held
+        matching = self._matching(view, held, epoch)
+        return matching(state.base, state.synced, self._trees.remote, allocate=state.allocate), held
+
+    def _matching(self, view: View, held: set[NodeId], epoch: int) -> Callable[..., Identified]:
+        """Return ``identify`` for a view, as things stand; it still wants the trees, and whence new numbers come."""
+        return partial(identify, view, held=held, tombstones=self._trees.buried_since(epoch))
 
     def _situation(self) -> tuple[int, ...]:
         """Return what changes with everything that the meaning of a listing depends on, but for the nodes held."""

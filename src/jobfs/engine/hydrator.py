@@ -216,7 +216,7 @@ class Hydrator:
                 was_read=revision in self._distrusted,
             )
             self._running[revision] = running
-            running.task = asyncio.create_task(self._run(node, running), name=f"hydrate-{node}")
+            running.task = asyncio.create_task(self._run(running), name=f"hydrate-{node}")
         return running
 
     def _learn_range(self, is_honoured: bool) -> None:
@@ -235,9 +235,10 @@ class Hydrator:
             return False
         return record.content.revision == found
 
-    async def _run(self, node: NodeId, hydration: _Hydration) -> None:
+    async def _run(self, hydration: _Hydration) -> None:
+        node = hydration.node
         try:
-            self._arrived(node, hydration, await hydration.transfer.run())
+            self._arrived(hydration, await hydration.transfer.run())
         except BaseException as error:
             self._running.pop(hydration.revision, None)
             self._drop(hydration)
@@ -255,12 +256,12 @@ class Hydrator:
         self._close_when_idle(hydration)
         self.on_arrived()
 
-    def _arrived(self, node: NodeId, hydration: _Hydration, sha256: str) -> None:
+    def _arrived(self, hydration: _Hydration, sha256: str) -> None:
         """Give a complete download to whom it belongs.
 
         :raises StateFull: that cannot be recorded; the download has then failed like any other.
         """
-        revision = hydration.transfer.revision
+        node, revision = hydration.node, hydration.transfer.revision
         content = Content(revision.size, sha256, revision)
         with self._state.transaction():
             base = self._state.base.get(node)

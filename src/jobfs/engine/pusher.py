@@ -347,7 +347,7 @@ class Pusher:
         before = self._path(there.parent, there.name)
         hidden = parse_hidden(change.name)
         if hidden is None:
-            await self._move_item(change, base, base.item, before, lambda: None)
+            await self._move_item(change, base, base.item, before)
             return
         # What a displaced file was may be deleted once its place is taken; what only steps aside never.
         old = base.content.revision if base.content is not None and isinstance(change, Displace) else None
@@ -355,7 +355,12 @@ class Pusher:
             await self._move_item(change, base, base.item, before, on_doubt)
 
     async def _move_item(
-        self, change: MoveRemote | Displace, base: Entry, item_id: ItemId, before: str, on_doubt: Callable[[], None]
+        self,
+        change: MoveRemote | Displace,
+        base: Entry,
+        item_id: ItemId,
+        before: str,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         item = await move(self._remote, item_id, self._path(change.parent, change.name), on_doubt=on_doubt)
         if isinstance(change, Displace) and _is_other_version(base, item):

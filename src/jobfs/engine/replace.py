@@ -319,9 +319,11 @@ class Replacer:
         was_ours = expected is not None and (old.size, old.key) == (expected.size, expected.key)
         above, slash, _ = old.path.rpartition("/")
         path = f"{above}{slash}{aside.path.rpartition('/')[2]}"  # its directory may have been renamed since
-        is_known = aside.node == ROOT or self._is_in_base(old.id)
-        if expected is None and (home := self._home(old.id)) is not None:
-            path = home  # it only stepped aside, and has gone on to its place since
+        known = self._known(old.id)
+        is_known = aside.node == ROOT or known is not None
+        if expected is None and known is not None and not is_hidden_name(known.name):
+            # It only stepped aside, and has gone on to its place since.
+            path = path_of(self._trees.state.base, known.id) or path
         if was_ours and (not is_known or await self._remote.find(path)):
             await delete(self._remote, old.id)
             return
@@ -331,15 +333,9 @@ class Replacer:
             await self._make_directories(above)
             await self._put_back(old, path, is_replaced=was_ours)
 
-    def _home(self, item: ItemId) -> str | None:
-        """Return where base has an item, or None where that is a hidden name or nowhere."""
-        base = self._trees.state.base
-        entry = next((entry for entry in base.entries() if entry.item == item), None)
-        return None if entry is None or is_hidden_name(entry.name) else path_of(base, entry.id)
-
-    def _is_in_base(self, item: ItemId) -> bool:
-        """Tell whether an item still is what we know at its place: the one that should follow it was never seen."""
-        return any(entry.item == item for entry in self._trees.state.base.entries())
+    def _known(self, item: ItemId) -> Entry | None:
+        """Return the record of an item that still is what we know at its place: its successor was never seen."""
+        return next((entry for entry in self._trees.state.base.entries() if entry.item == item), None)
 
     async def _make_directories(self, path: str) -> None:
         parts = path.split("/")

@@ -186,11 +186,7 @@ class State:
 
     def allocate(self) -> NodeId:
         """Return a node number that was never used in this store (invariant I4)."""
-        if self._next_node >= self._reserved:
-            self._reserve(self._next_node + _ID_BLOCK)
-        node = NodeId(self._next_node)
-        self._next_node += 1
-        return node
+        return NodeId(self.allocate_many(1).start)
 
     def allocate_many(self, count: int) -> range:
         """Return so many node numbers that were never used in this store."""
