@@ -10,12 +10,14 @@ from typing import TypeVar
 
 import pytest
 from engine_harness import Mounted, mounted
+from model_remote import ModelPage
 from story_harness import TimedRemote
 from virtual_loop import VirtualLoop, run_virtually
 
 from jobfs.engine.attention import LAST_PAUSE_S
 from jobfs.engine.session import Options
 from jobfs.errors import OutcomeUnknown, ServerFailure, Unreachable
+from jobfs.model import Kind
 
 MINUTE_S = 60.0
 SOON_S = 5.0
@@ -35,6 +37,23 @@ class Held(TimedRemote):
         await self.answers.wait()
         async with super()._call(name, subject):
             yield
+
+
+class Long(TimedRemote):
+    """A server whose list takes a second."""
+
+    async def list_page(self, *, skip: int, take: int) -> ModelPage:
+        await asyncio.sleep(1.0)
+        return await super().list_page(skip=skip, take=take)
+
+
+async def make_and_remove(mount: Mounted) -> None:
+    """Make a directory with a file, see both on the server, and remove both."""
+    mount.vfs.make(*mount.place("d"), Kind.DIRECTORY, mode=0o755)
+    await mount.write("d/f", b"x")
+    await mount.settle()
+    mount.vfs.unlink(*mount.place("d/f"))
+    mount.vfs.rmdir(*mount.place("d"))
 
 
 class Cut:
@@ -164,3 +183,29 @@ def test_a_server_that_fails_is_asked_ever_more_rarely(tmp_path: Path) -> None:
         assert remote.tree() == {"mine": b"mine", "theirs": b"old"}
 
     play(tmp_path, story, status="completed")
+
+
+def test_a_deletion_that_waits_for_a_listing_gets_it_at_once_however_long_the_last_one_took(tmp_path: Path) -> None:
+    async def story(mount: Mounted, remote: Long) -> None:
+        mount.session.feed.request()  # one is taken, and then rested from
+        await asyncio.sleep(SOON_S)
+        await make_and_remove(mount)
+        await asyncio.sleep(2.0)
+        assert remote.tree() == {"theirs": b"old"}
+
+    play(tmp_path, story, status="completed", make_remote=Long)
+
+
+def test_a_program_that_removes_a_tree_all_the_time_does_not_make_us_list_all_the_time(tmp_path: Path) -> None:
+    async def story(mount: Mounted, remote: Long) -> None:
+        clock, feed = mount.session.workspace.clock, mount.session.feed
+        before, began_s = feed.listings, clock.monotonic_s()
+        for _ in range(60):
+            await make_and_remove(mount)
+            await asyncio.sleep(2.0)
+        await mount.settle()
+        passed_s = clock.monotonic_s() - began_s
+        assert feed.listings - before <= 5 * (1 + passed_s / 20)
+        assert remote.tree() == {"theirs": b"old"}
+
+    play(tmp_path, story, status="completed", make_remote=Long)

@@ -1,8 +1,8 @@
 """Learn what the server has: the job's status, and listings of all items, as often as it pays.
 
 The job's status decides how often: while the expert may write, every 2 s, and at once when it makes a checkpoint;
-afterwards rarely, and more rarely the longer nothing changes. Listing never takes more than a twentieth of the time.
-``request`` asks for one at once.
+afterwards rarely, and more rarely the longer nothing changes. Listing never takes more than a twentieth of the time,
+but for a few that work of ours waits for, as a deletion does (``request_for_work``). ``request`` asks for one at once.
 
 **Invariants.** A listing that does not fit together deletes nothing. What we changed while a listing was under way is
 not judged by it (``Trees.acknowledged_since``). A vanished workspace freezes the local copy: nothing is taken for
@@ -34,6 +34,11 @@ from jobfs.store.trees import SyncedView, Tree
 _log = logging.getLogger(__name__)
 
 _SHARE = 20
+_UNRESTED = 3
+"""So many listings that work of ours waits for come without the rest that their share of the time would ask for; then
+one has to rest. Somebody who removes a tree waits for the server as for any other answer, but a program that removes
+one every second does not make us list all the time."""
+
 _FIRST_SILENCE_S = 2.0
 _LAST_SILENCE_S = 120.0
 _MAX_CONFIRMED = 64
@@ -99,6 +104,7 @@ class Feed:
         self._times = times
         self._asked = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._unrested_left = _UNRESTED
         self._awaited: list[asyncio.Future[None]] = []
         self._listing_pause_s = times.ended_s
         self._status_pause_s = times.status_s
@@ -117,6 +123,13 @@ class Feed:
     def request(self) -> None:
         """Ask for a listing as soon as possible."""
         self._asked.set()
+
+    def request_for_work(self) -> None:
+        """Ask for a listing that work of ours cannot go on without: soon, a few times in a row."""
+        self.request()
+        if self._unrested_left and not self._hurry.is_set():
+            self._unrested_left -= 1
+            self._hurry.set()
 
     async def refresh(self, *, is_urgent: bool = False) -> None:
         """Ask for a listing and return when one that began after this call was taken in.
@@ -198,6 +211,8 @@ class Feed:
         with suppress(TimeoutError):
             async with asyncio.timeout(min(self._cost_s * (_SHARE - 1), self._times.ended_s)):
                 await self._hurry.wait()
+                return
+        self._unrested_left = _UNRESTED
 
     def _pause_s(self) -> float:
         return self._times.active_s if may_expert_write(self.status) else self._listing_pause_s

@@ -311,7 +311,7 @@ class Session:
     def await_listing(self, nodes: Iterable[NodeId]) -> None:
         """Plan nodes anew after the next listing, which is asked for: they are not as last listed."""
         self.attention.until_listed(nodes)
-        self.feed.request()
+        self.feed.request_for_work()
 
     async def listing_seen(self, items: Sequence[Item], epoch: int) -> Collection[ItemId]:
         """Record what a listing shows of creates whose answer was lost; return what must not be shown yet."""
@@ -560,7 +560,7 @@ class Session:
                 case _:
                     assert_never(outcome)
         if outcome is Outcome.STALE:
-            self.feed.request()
+            self.feed.request_for_work()
         elif outcome is Outcome.DONE:
             self.went_online()
         elif self.offline is None and self.attention.awaits_server:
