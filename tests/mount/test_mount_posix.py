@@ -495,6 +495,18 @@ def test_extended_attributes_tell_the_push_state_and_refuse_foreign_names(mnt: P
     assert errno_of(lambda: os.setxattr(mnt / "a", "user.other", b"x")) == errno.ENOTSUP
 
 
+def test_ls_learns_at_the_first_file_that_there_are_no_acls_and_labels(serving: Callable[..., Any]) -> None:
+    live = serving("kernel")
+    for number in range(50):
+        (live.path / f"{number}").write_bytes(b"x")
+    before = live.transport.requests.get("GETXATTR", 0)
+    listed = subprocess.run(["ls", "-l", live.path], check=True, capture_output=True, text=True).stdout
+    assert len(listed.splitlines()) == 1 + 50
+    assert live.transport.requests.get("GETXATTR", 0) - before < 10
+    for name in ("system.posix_acl_access", "security.selinux", "trusted.x"):
+        assert errno_of(lambda name=name: os.getxattr(live.path / "0", name)) == errno.ENOTSUP
+
+
 def test_free_space_is_that_of_the_local_store(mnt: Path, tmp_path: Path) -> None:
     assert os.statvfs(mnt).f_blocks == os.statvfs(tmp_path).f_blocks
     assert os.statvfs(mnt).f_namemax == 255

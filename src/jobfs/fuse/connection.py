@@ -17,6 +17,7 @@ import logging
 import os
 import select
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,13 +57,14 @@ _MAX_BACKGROUND = 1024
 #   signals that it handles do not reach it. What reading ahead gains, the hydrator has gained already: measured on
 #   128 MiB, cold and from the local copy, the two differ by less than the noise.
 # - ASYNC_DIO, with which nothing can interrupt a program that reads past the page cache.
+# - POSIX_ACL, with which whoever is not the owner would be refused where we say that there are no ACLs at all, and ls
+#   asks for those of each file where we say that a file has none.
 # - WRITEBACK_CACHE, with which a write that a program saw succeed is lost with this process.
 _WANTED = (
     InitFlag.ATOMIC_O_TRUNC
     | InitFlag.BIG_WRITES
     | InitFlag.DO_READDIRPLUS
     | InitFlag.PARALLEL_DIROPS
-    | InitFlag.POSIX_ACL  # there are none, and with this the kernel remembers it: ls -l asks once for each file
     | InitFlag.MAX_PAGES
     | InitFlag.CACHE_SYMLINKS
     | InitFlag.NO_OPENDIR_SUPPORT
@@ -93,7 +95,8 @@ class Connection:
     """Serves one vfs on one descriptor, which it owns. Made on the loop; ``start``, then ``close`` once.
 
     ``initialised`` is done when the kernel and we have settled how to speak, or failed to. ``disconnected`` is done
-    when the kernel ends the connection. ``minor`` is the protocol's minor version; 0 before that is settled.
+    when the kernel ends the connection. ``minor`` is the protocol's minor version; 0 before that is settled. ``asked``
+    counts the requests by opcode.
     """
 
     def __init__(self, descriptor: int, vfs: Vfs, options: MountOptions) -> None:
@@ -115,6 +118,7 @@ class Connection:
         self.initialised: asyncio.Future[None] = self._loop.create_future()
         self.disconnected: asyncio.Future[None] = self._loop.create_future()
         self.minor = 0
+        self.asked: defaultdict[int, int] = defaultdict(int)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -219,12 +223,15 @@ class Connection:
             return
         if isinstance(answer, bytes):  # nearly always; asking an abstract class takes a microsecond
             self._send(replies.reply(header.unique, answer))
+        elif isinstance(answer, int):
+            self._send(replies.error_reply(header.unique, answer))
         elif isinstance(answer, Coroutine):
             self._start_task(header, answer)
         elif answer is not None:
             self._send(replies.reply(header.unique, answer))
 
     def _answer(self, header: RequestHeader, body: memoryview) -> Answer:
+        self.asked[header.opcode] += 1
         own = self._handlers.get(header.opcode)
         return self._requests.answer(header, body) if own is None else own(body)
 

@@ -41,6 +41,12 @@ PASSING = Lifetime(0, 0)
 """For ``.jobfs``, whose files say something else each time."""
 
 _MODE_BITS = 0o7777
+_USER = b"user."
+"""The only namespace of extended attributes that there is. That the others are not supported, rather than that a file
+has none, is what ls remembers: otherwise ``ls -l`` asks for two of each file. The kernel itself asks for
+security.capability before the first write to a file and before each change of its owner."""
+
+_NAME_AT = protocol.GETXATTR_IN.size
 _MAX_NAME_BYTES = 255
 
 _FILE_TYPES = {
@@ -316,6 +322,8 @@ class Requests:
         return nothing_after(self._vfs.extended.set(NodeId(header.node), name, value))
 
     def _getxattr(self, header: RequestHeader, body: memoryview) -> Answer:
+        if body[_NAME_AT : _NAME_AT + len(_USER)] != _USER:
+            return errno.EOPNOTSUPP
         wanted = protocol.GETXATTR_IN.read(body)
         (name,) = protocol.read_names(body, protocol.GETXATTR_IN.size, 1)
         if self._vfs.control.owns(NodeId(header.node)):

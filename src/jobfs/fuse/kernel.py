@@ -41,6 +41,13 @@ class KernelTransport:
         minor = self._connection.minor if self._connection is not None else 0
         return f"{self.name} (FUSE {protocol.MAJOR}.{minor})"
 
+    @property
+    def requests(self) -> dict[str, int]:
+        """How often the kernel has asked for what, by the protocol's names."""
+        asked = self._connection.asked if self._connection is not None else {}
+        known = set(protocol.Opcode)
+        return {protocol.Opcode(code).name if code in known else str(code): count for code, count in asked.items()}
+
     async def mount(self, vfs: Vfs, mountpoint: Path, options: MountOptions) -> None:
         """Mount a workspace; returns once programs can use it.
 

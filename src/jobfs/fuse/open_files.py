@@ -12,7 +12,10 @@ from jobfs.model import NodeId
 from jobfs.vfs.inodes import Handle
 from jobfs.vfs.operations import Vfs
 
-Answer: TypeAlias = protocol.Buffer | Coroutine[object, object, protocol.Buffer] | None
+Answer: TypeAlias = protocol.Buffer | Coroutine[object, object, protocol.Buffer] | int | None
+"""A payload, what gives one later, the errno of a refusal, or None where nothing is answered. A refusal may as well be
+raised; as a number it costs a tenth, which is felt where the kernel asks for what is not there again and again."""
+
 Handler: TypeAlias = Callable[[RequestHeader, memoryview], Answer]
 
 

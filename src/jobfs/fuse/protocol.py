@@ -83,7 +83,6 @@ class InitFlag(IntFlag):
     BIG_WRITES = 1 << 5
     DO_READDIRPLUS = 1 << 13
     PARALLEL_DIROPS = 1 << 18
-    POSIX_ACL = 1 << 20
     MAX_PAGES = 1 << 22
     CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24

@@ -13,6 +13,7 @@ from jobfs.engine.session import Session
 from jobfs.model import Lifecycle, LocalNode, NodeId
 from jobfs.vfs.namespace import Namespace, fail
 
+_USER = "user."
 _PREFIX = "user.jobfs."
 ITEM = _PREFIX + "item"
 LIFECYCLE = _PREFIX + "lifecycle"
@@ -34,9 +35,9 @@ class ExtendedAttributes:
         return sorted(self._values(self._namespace.record(node)))
 
     def get(self, node: NodeId, name: str) -> bytes:
-        """Return an attribute's value; ENODATA where the node has none of that name."""
-        if not name.startswith(_PREFIX):
-            raise fail(errno.ENODATA)  # every ls -l asks for security and ACL attributes of every file
+        """Return an attribute's value; ENODATA where the node has none of that name, ENOTSUP outside of ``user.``."""
+        if not name.startswith(_USER):
+            raise fail(errno.ENOTSUP)
         value = self._values(self._namespace.record(node)).get(name)
         if value is None:
             raise fail(errno.ENODATA)
