@@ -329,3 +329,18 @@ def test_a_directory_is_not_put_below_itself_where_the_move_that_would_do_so_is_
     made = world("d/ d/e/ f/", "f/ f/x/<d f/x/e/<d/e", "d/ d/e/ d/e/y/<f")
     made.converge_by_touch([at(made, "f")])
     assert made.listing(made.local) == made.listing(made.remote) == {"d": "/", "d/e": "/", "d/e/y": "/"}
+
+
+def test_what_somebody_wrote_under_a_hidden_name_comes_back_beside_what_has_its_name_by_now() -> None:
+    hidden = ".a.jobfs-0123abcd.old"
+    made = world(f"{hidden} a=7", "a=7", f"{hidden}=22 a=7")
+    made.converge_by_touch([at(made, hidden)])
+    expected = {"a": "7", "a (conflict from desk 2024-05-06 070809)": "22"}
+    assert made.listing(made.local) == made.listing(made.remote) == expected
+
+
+def test_what_comes_back_from_a_hidden_name_waits_for_what_is_leaving_its_name() -> None:
+    hidden = ".a.jobfs-0123abcd.old"
+    made = world(f"{hidden} a=7", "b<a=7", f"{hidden}=22 a=7")
+    made.converge_by_touch([at(made, hidden)])
+    assert made.listing(made.local) == made.listing(made.remote) == {"a": "22", "b": "7"}

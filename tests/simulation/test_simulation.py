@@ -42,6 +42,7 @@ FOUND = {
     454184: "a reader of a version that was replaced while it arrived was given the rest of another one",
     530870: "a directory to be removed was given up, under a hidden name, while something could not yet move out of it",
     300582: "a directory was deleted on a listing that was older than what a request had found in it",
+    1025602: "what somebody wrote under a hidden name stayed there: a settled file had the name to come back to",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

@@ -254,6 +254,10 @@ class Merge:
                 rival = wanted.setdefault((case.parent, case.name), case)
                 if rival is not case:
                     clashes.append((case, rival))
+        for case in sorted((case for case in wanted.values() if self._is_settled_there(case)), key=_by_name):
+            case.name = self._free_name(case, wanted)
+            wanted[case.parent, case.name] = case
+            self._dispute(case, ConflictKind.NAME)
         for case, rival in sorted(clashes, key=lambda pair: _by_name(pair[0])):
             winner, loser = (case, rival) if _is_at_home(case) else (rival, case)
             is_mixed = Kind.DIRECTORY in (winner.kind, loser.kind) and winner.kind is not loser.kind
@@ -264,6 +268,16 @@ class Merge:
         for case in sorted((case for case in self.cases.values() if case.step is Step.SPLIT), key=_by_name):
             self.copies[case.node] = name = self._free_name(case, wanted)
             wanted[case.parent, name] = case
+
+    def _is_settled_there(self, case: Case) -> bool:
+        """Tell whether a file that comes back from a hidden name finds its own one taken by what stays there.
+
+        A directory waits: what is in it is moved to where it was (``engine/replace.py``).
+        """
+        if case.kind is Kind.DIRECTORY or case.remote is None or not is_hidden_name(case.remote.name):
+            return False
+        found = {tree.child(case.parent, case.name) for tree in (self.local, self.remote)} - {None, case.node}
+        return not found.issubset(self.cases)
 
     def _free_name(self, case: Case, wanted: Collection[tuple[NodeId, str]]) -> str:
         """Return a conflict name beside a node that no tree and no other node has."""

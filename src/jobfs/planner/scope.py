@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from jobfs.model import ROOT, Entry, Kind, NodeId, TreeView
-from jobfs.planner.naming import is_hidden_name
+from jobfs.planner.naming import is_hidden_name, visible_name
 from jobfs.planner.plan import Rebind
 
 
@@ -60,7 +60,7 @@ def unsettled(base: TreeView, local: TreeView, remote: TreeView, touched: Iterab
         if entries == (None, None, None) or is_settled(*entries):
             continue
         found.add(node)
-        places = {(entry.parent, entry.name): entry for entry in entries if entry is not None}
+        places = {(entry.parent, name): entry for entry in entries if entry is not None for name in _names(entry)}
         for parent, name in places:
             queue.append(parent)
             for tree in (base, local, remote):
@@ -75,6 +75,13 @@ def unsettled(base: TreeView, local: TreeView, remote: TreeView, touched: Iterab
             for tree in (base, local, remote):
                 queue.extend(tree.children(node).values())
     return found
+
+
+def _names(entry: Entry) -> Iterator[str]:
+    """Yield the name of an entry, and of one with a hidden name that for which it stands: it may be given that back."""
+    yield entry.name
+    if is_hidden_name(entry.name):
+        yield visible_name(entry.name)
 
 
 def _ancestors(node: NodeId, local: TreeView, remote: TreeView) -> Iterator[NodeId]:
