@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from folder_harness import QUICK, Desk, run
+from kept_versions import kept_bytes
 
 from jobfs.folder.disk import Disk
 from jobfs.folder.sync import SyncOptions
@@ -176,7 +177,7 @@ def test_a_death_in_a_conflict_loses_neither_version_and_makes_no_second_copy(
     def check(desk: Desk) -> None:
         run(desk.sync(options))
         with desk.opened() as state:
-            lost = [state.blobs.path(blob).read_bytes() for _, blob, _, _, _ in state.history()]
+            lost = kept_bytes(state)
         found = run(desk.in_step())
         assert found.pop("a") == b"written there"
         assert [*found.values(), *lost] == [b"written here"]

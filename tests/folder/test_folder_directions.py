@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from folder_harness import QUICK, Desk, run
+from kept_versions import lost_bytes
 
 from jobfs.errors import FolderError
 from jobfs.folder.report import What
@@ -92,7 +93,7 @@ def test_pull_with_the_policy_remote_overwrites_and_keeps_the_history(desk: Desk
     run(desk.sync(replace(PULL, conflict=ConflictPolicy.REMOTE)))
     assert desk.tree() == {"a": b"edited there too", "b": b"b", "c": b"c", "d": b"d"}
     with desk.opened() as state:
-        assert [state.blobs.path(blob).read_bytes() for _, blob, _, _, _ in state.history()] == [b"edited here"]
+        assert lost_bytes(state) == [b"edited here"]
 
 
 def test_without_deletions_each_side_gets_back_what_it_deleted(desk: Desk) -> None:

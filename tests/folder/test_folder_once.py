@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from folder_harness import OLD_NS, QUICK, Desk, run
+from kept_versions import kept_versions
 
 from jobfs.errors import FolderError, GuardTripped, Unreachable
 from jobfs.folder.disk import Disk, Listed
@@ -238,7 +239,7 @@ def test_the_policy_remote_keeps_the_local_bytes_in_the_history(desk: Desk) -> N
     run(desk.sync(replace(ONCE, conflict=ConflictPolicy.REMOTE)))
     assert desk.tree() == {"a.txt": b"there"}
     with desk.opened() as state:
-        lost = [(path, state.blobs.path(blob).read_bytes()) for path, blob, _, _, _ in state.history()]
+        lost = [(path, data) for path, data, _ in kept_versions(state)]
     assert lost == [("a.txt", b"here")]
 
 
@@ -250,7 +251,7 @@ def test_the_policy_local_pushes_over_the_remote_version(desk: Desk) -> None:
     run(desk.sync(replace(ONCE, conflict=ConflictPolicy.LOCAL)))
     assert (desk.tree(), desk.model.tree()) == ({"a.txt": b"here"}, {"a.txt": b"here"})
     with desk.opened() as state:
-        lost = [(path, state.blobs.path(blob).read_bytes()) for path, blob, _, _, _ in state.history()]
+        lost = [(path, data) for path, data, _ in kept_versions(state)]
     assert lost == [("a.txt", b"there")]
 
 

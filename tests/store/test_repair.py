@@ -8,14 +8,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from kept_versions import kept_bytes
 from state_workshop import NOW_NS, Workshop, free_name
 
 from jobfs.errors import StateCorrupt
-from jobfs.model import BlobId, LocalNode, NodeId, path_of
+from jobfs.model import BlobId, Content, LocalNode, NodeId, path_of
+from jobfs.store.history import Version
 from jobfs.store.repair import decide
 from jobfs.store.schema import VERSION
 from jobfs.store.state import Creation, Refusal, State, StateTooNew, Trouble
-from jobfs.store.stock import Kept, Repair, read_stock, write_repair
+from jobfs.store.stock import Repair, read_stock, write_repair
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def look(directory: Path, lost: bytes = b"") -> dict[str, bytes | str | None]:
         assert state.check() == []
         found = {path_of(state.local, node.id) or "": held(state, node) for node in state.local.entries()}
         bytes_kept = {data for data in found.values() if isinstance(data, bytes)}
-        bytes_kept |= {state.blobs.path(blob).read_bytes() for _, blob, _, _, _ in state.history()}
+        bytes_kept |= set(kept_bytes(state))
         assert bytes_kept >= UNSENT - {lost}
         del found[""]
         return found
@@ -206,7 +208,7 @@ def test_a_clean_file_without_its_bytes_is_brought_here_again(shop: Workshop) ->
 def test_a_clean_file_of_another_length_is_brought_here_again_and_what_it_was_is_kept(shop: Workshop) -> None:
     shop.blob_path("docs/read").write_bytes(b"written before a power cut")
     repair = shop.repair()
-    assert [(kept.path, kept.size) for kept in repair.kept] == [("docs/read", 26)]
+    assert [(kept.path, kept.content.size) for kept in repair.kept] == [("docs/read", 26)]
     assert look(shop.directory) == {**SOUND, "docs/read": "on the server"}
     assert shop.blob_path("docs/read").read_bytes() == b"written before a power cut"
 
@@ -230,14 +232,14 @@ def test_a_dirty_file_that_names_no_bytes_at_all_is_one_without_its_bytes(shop: 
     shop.sql("UPDATE local SET blob = NULL WHERE id = {docs/edited}")
     repair = shop.repair()
     assert remedies(repair) == ["I3 the server's version is shown again"]
-    assert [kept.size for kept in repair.kept] == [len(b"edited here")]
+    assert [kept.content.size for kept in repair.kept] == [len(b"edited here")]
     assert look(shop.directory) == {**SOUND, "docs/edited": "on the server"}
 
 
 def test_bytes_that_two_dirty_files_name_are_copied_for_the_second(shop: Workshop) -> None:
     shop.sql("UPDATE local SET blob = ? WHERE id = {docs/new}", shop.blobs["docs/edited"])
     repair = shop.repair()
-    assert (len(repair.copies), [kept.size for kept in repair.kept]) == (1, [len(b"never sent")])
+    assert (len(repair.copies), [kept.content.size for kept in repair.kept]) == (1, [len(b"never sent")])
     assert look(shop.directory) == {**SOUND, "docs/new": b"edited here"}
 
 
@@ -324,7 +326,7 @@ def test_a_row_that_is_no_directory_any_more_is_made_anew_from_base(shop: Worksh
 def test_the_bytes_of_a_row_that_cannot_be_read_are_kept(shop: Workshop, damage: str) -> None:
     shop.sql(f"UPDATE local SET {damage} WHERE id = {{docs/edited}}")
     repair = shop.repair()
-    assert [kept.size for kept in repair.kept] == [len(b"edited here")]
+    assert [kept.content.size for kept in repair.kept] == [len(b"edited here")]
     assert look(shop.directory) == {path: SOUND[path] for path in SOUND if path != "docs/edited"}
     assert shop.numbers["docs/edited"] not in read_stock(shop.directory).base
 
@@ -361,7 +363,7 @@ def test_what_was_sent_and_not_answered_is_remembered_though_its_node_is_gone(tm
 def test_bytes_that_no_row_names_any_more_are_kept_when_rows_were_lost(shop: Workshop) -> None:
     shop.sql("DELETE FROM local WHERE id IN ({docs}, {docs/new})")
     repair = shop.repair()
-    assert [kept.size for kept in repair.kept] == [len(b"never sent")]
+    assert [kept.content.size for kept in repair.kept] == [len(b"never sent")]
     assert look(shop.directory) == {path: SOUND[path] for path in SOUND if path != "docs/new"}
 
 
@@ -382,7 +384,7 @@ def test_a_repair_that_fails_half_way_changes_nothing(shop: Workshop, fault: str
     if fault == "a copy":
         repair.copies[BlobId(500)] = BlobId(400)
     else:
-        repair.kept.append(Kept("p", BlobId(1), 1, object(), 1))  # type: ignore[arg-type]
+        repair.kept.append(Version("p", BlobId(1), Content(1), object(), object()))  # type: ignore[arg-type]
     with pytest.raises((StateCorrupt, FileNotFoundError)):
         write_repair(shop.directory, repair)
     assert read_stock(shop.directory) == before

@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
+from kept_versions import kept_bytes
 from simulated_client import Client, Scene, World
 from simulated_programs import Expert, Programs
 from simulated_server import SimulatedServer, Weather, label
@@ -206,7 +207,7 @@ def _check_end(clients: list[Client], server: SimulatedServer, world: World) -> 
     contents = Counter(data for data in tree.values() if data)
     kept = set(contents) | server.destroyed_unseen
     for client in clients:
-        kept |= {client.state.blobs.path(blob).read_bytes() for _, blob, _, _, _ in client.state.history()}
+        kept |= set(kept_bytes(client.state))
         if wrong := client.state.check():
             raise Violation(f"{client.name}: {wrong}")
         client._check_base()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobfs.model import ROOT, BlobId, Content, Entry, ItemId, Kind, LocalNode, NodeId, Revision
+from jobfs.store.history import Reason, Version
 from jobfs.store.repair import decide
 from jobfs.store.state import State
 from jobfs.store.stock import Repair, read_stock, write_repair
@@ -55,7 +56,7 @@ class Workshop:
 
     def lost_version(self, path: str, data: bytes) -> None:
         with self._state.transaction():
-            self._state.add_history(path, self._blob(path, data), size=len(data), reason="lost a conflict", at_ns=1)
+            self._state.versions.add(Version(path, self._blob(path, data), Content(len(data)), Reason.LOST, 1))
 
     def _node(self, path: str, kind: Kind) -> LocalNode:
         above, _, name = path.rpartition("/")

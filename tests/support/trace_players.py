@@ -23,6 +23,7 @@ from typing import Protocol, TypeAlias
 
 from edit_traces import Batch, Edit, Trace, is_in
 from engine_harness import Mounted, mounted
+from kept_versions import lost_bytes
 from model_remote import ModelRemote
 from trace_hands import Careful, FolderHand, Hand, MountHand, perform, perform_there
 from virtual_loop import FIRST_MOMENT_S, VirtualLoop, run_virtually
@@ -253,9 +254,11 @@ async def _is_done(edit: Edit, hand: Hand) -> bool:
 
 
 def _history(state: State) -> list[str]:
-    """Return what is kept, as far as it has bytes, without the places: a directory may have been on its way."""
-    kept = [(state.blobs.path(blob).read_bytes(), reason) for _, blob, _, reason, _ in state.history()]
-    return sorted(f"{data.decode()!r} {reason}" for data, reason in kept if data)
+    """Return what lost, as far as it has bytes, without the places: a directory may have been on its way.
+
+    What else is kept differs: of what a program does to its own files a folder sees only the result.
+    """
+    return sorted(f"{data.decode()!r}" for data in lost_bytes(state) if data)
 
 
 def _is_writable(permission: Permission) -> bool:

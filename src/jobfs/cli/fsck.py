@@ -106,7 +106,7 @@ def _verdict(directory: Path, *, is_repairing: bool) -> _Report:
             return {"verdict": "damaged", "wrong": wrong, "remedies": [finding.remedy for finding in repair.findings]}
         with closing(State.open(directory)) as state:
             left = state.check()
-            kept = [f"{kept.path}: {state.blobs.path(kept.blob)}" for kept in repair.kept]
+            kept = [f"{kept.path}: {state.blobs.path(kept.blob)}" for kept in repair.kept if kept.blob is not None]
     except StateTooNew:
         raise
     except StateCorrupt as error:

@@ -18,6 +18,7 @@ from jobfs.model import Entry, Kind, LocalNode, NodeId, Permission
 from jobfs.planner import plan as planned
 from jobfs.planner.plan import recorded, shown
 from jobfs.planner.view import time_of
+from jobfs.store.history import Reason
 
 
 class Applier:
@@ -26,6 +27,7 @@ class Applier:
     def __init__(self, workspace: Workspace, trees: Trees) -> None:
         self._workspace = workspace
         self._state = workspace.state
+        self._history = workspace.history
         self._trees = trees
         self._moment_ns = 0  # one object for the hundred thousand nodes of a first listing
         self._changed: set[NodeId] = set()
@@ -113,7 +115,7 @@ class Applier:
                 return  # it holds local-only entries: it stays, and is made anew on the server
             self._state.drop_local(node)
             self.removed(node)
-            self._part(record, was_replaced=True)
+            self._part(record, is_kept=self._history.deleted(record, Reason.DELETED_THERE))
         self._announce(Happening.VANISHED, record)
 
     def _replace(self, change: planned.ReplaceContent, node: NodeId, numbers: dict[NodeId, NodeId]) -> None:
@@ -123,7 +125,7 @@ class Applier:
             self._trees.rebind(node, fresh)
             self.record(change, fresh)
             self._state.drop_local(node)
-            self._part(record, was_replaced=True)
+            self._part(record, is_kept=self._history.replaced(record, Reason.REPLACED_THERE))
             self._state.put_local(self._fresh(record, change, fresh))
         numbers[change.node] = fresh
         self._announce(Happening.REPLACED, replace(record, id=fresh))
@@ -136,7 +138,7 @@ class Applier:
             self.record(change, fresh)
             self._state.drop_local(node)
             if change.copy_name is None:
-                self._keep_in_history(record)
+                self._part(record, is_kept=self._history.keep(record, Reason.LOST))
             else:
                 parent = numbers.get(change.parent, change.parent)
                 self._state.put_local(replace(record, parent=parent, name=change.copy_name))
@@ -192,23 +194,12 @@ class Applier:
         """Note, in the caller's transaction, that a node is removed here because the server no longer has it."""
         self._trees.removed_here(node)
 
-    def _part(self, record: LocalNode, *, was_replaced: bool) -> None:
-        """Let go of a node's bytes, unless an open handle keeps them."""
-        if self._workspace.on_remove(record, was_replaced) or record.blob is None:
+    def _part(self, record: LocalNode, *, is_kept: bool) -> None:
+        """Let go of a node's bytes, unless an open handle or the history keeps them."""
+        if self._workspace.on_remove(record, True) or record.blob is None or is_kept:
             return
         blob = record.blob
         self._state.after_commit(lambda: self._state.blobs.remove(blob))
-
-    def _keep_in_history(self, record: LocalNode) -> None:
-        path = self._workspace.place_path(record.parent, record.name)
-        if record.blob is not None and record.content is not None:
-            self._state.add_history(
-                path,
-                self._state.blobs.copy(record.blob) if self._workspace.on_remove(record, True) else record.blob,
-                size=record.content.size,
-                reason="lost a conflict",
-                at_ns=self._workspace.clock.wall_ns(),
-            )
 
     def _announce(self, happening: Happening, record: LocalNode) -> None:
         if happening is not Happening.ATTRIBUTES:

@@ -9,7 +9,8 @@ import os
 
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import receive
-from jobfs.model import Revision
+from jobfs.model import Content, Revision
+from jobfs.store.history import Reason, Version
 from jobfs.store.state import State
 
 
@@ -22,7 +23,7 @@ async def keep_loser(remote: Remote, state: State, revision: Revision, path: str
     blob = state.blobs.allocate()
     descriptor = state.blobs.open(blob, create=True)
     try:
-        await receive(remote, revision, descriptor)
+        sha256 = await receive(remote, revision, descriptor)
         os.fsync(descriptor)
     except BaseException:
         state.blobs.remove(blob)
@@ -30,4 +31,4 @@ async def keep_loser(remote: Remote, state: State, revision: Revision, path: str
     finally:
         os.close(descriptor)
     with state.transaction(durable=True):
-        state.add_history(path, blob, size=revision.size, reason="lost a conflict", at_ns=at_ns)
+        state.versions.add(Version(path, blob, Content(revision.size, sha256, revision), Reason.LOST, at_ns))

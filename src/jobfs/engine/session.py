@@ -50,6 +50,7 @@ from jobfs.planner.plan import (
     Stage,
 )
 from jobfs.planner.reconcile import reconcile
+from jobfs.planner.retention import Retention
 from jobfs.store.state import Refusal
 
 _log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Options:
     :param guards_pushes: whether deletions found here are doubtful (a scan) rather than asked for (a system call).
     :param read_deadline_s: how long a read waits without any progress.
     :param cache_bytes: what local copies may take; only clean ones are evicted. None: no limit.
+    :param history: how much of what was replaced or deleted is kept here; apart from the local copies.
     """
 
     policy: ConflictPolicy = ConflictPolicy.KEEP_BOTH
@@ -78,6 +80,7 @@ class Options:
     pulls: bool = True
     read_deadline_s: float = DEFAULT_DEADLINE_S
     cache_bytes: int | None = None
+    history: Retention = field(default_factory=Retention)
     prefetch: Prefetch = Prefetch.SMALL
     times: FeedTimes = field(default_factory=FeedTimes)
 
@@ -126,6 +129,7 @@ class Session:
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
         self.cache = Cache(workspace, options.cache_bytes)
+        workspace.history.retention = options.history
         self._wake = asyncio.Event()
         self.attention = Attention(
             workspace.clock, workspace.is_being_written, workspace.is_passing, lambda: self._wake.set()
@@ -173,6 +177,7 @@ class Session:
         :raises ApiError: the first listing failed.
         """
         self.refusals = self.state.refusals()
+        self.workspace.history.make_room()
         self.rules.start()
         if not wait_for_listing:
             self.feed.request()

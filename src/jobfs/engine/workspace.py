@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import Protocol
 
+from jobfs.engine.history import History
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, TreeView, path_of
 from jobfs.planner.guards import is_reserved
 from jobfs.planner.ignore import Ignore
@@ -78,6 +79,7 @@ class Workspace:
         self.clock = clock
         self.host = host
         self.is_read_only = is_read_only
+        self.history = History(state, clock.wall_ns)
         self.writers: Counter[NodeId] = Counter()
         self.keepers: Counter[NodeId] = Counter()
         self.on_touch: Callable[[NodeId], None] = lambda node: None

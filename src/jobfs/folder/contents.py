@@ -30,6 +30,7 @@ from jobfs.folder.where import Where
 from jobfs.model import BlobId, Content, Entry, Kind, LocalNode, NodeId, Revision
 from jobfs.planner import plan as planned
 from jobfs.planner.naming import Suffix, hidden_name
+from jobfs.store.history import Reason
 
 PARALLEL_DOWNLOADS = 16
 
@@ -254,9 +255,11 @@ class Contents:
             blob, saved = ready.history
             if not saved.is_same_file(record):
                 raise Changed(ready.place)
-            at_ns = self._workspace.clock.wall_ns()
+            loser = replace(record, blob=blob, content=Content(saved.size))
             with self._state.transaction(durable=True):
-                self._state.add_history(ready.place, blob, size=saved.size, reason="lost a conflict", at_ns=at_ns)
+                is_kept = self._workspace.history.keep(loser, Reason.LOST, path=ready.place)
+            if not is_kept:
+                self._state.blobs.remove(blob)  # it was empty, which its version says by itself
             ready.history = None
             return
         copy_name = change.copy_name or ""

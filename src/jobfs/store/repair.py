@@ -20,8 +20,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from jobfs.model import MAX_NAME_BYTES, ROOT, BlobId, Entry, ItemId, Kind, LocalNode, NodeId
-from jobfs.store.stock import Finding, Kept, Repair, Stock
+from jobfs.model import MAX_NAME_BYTES, ROOT, BlobId, Content, Entry, ItemId, Kind, LocalNode, NodeId
+from jobfs.store.history import Reason, Version
+from jobfs.store.stock import Finding, Repair, Stock
 
 E = TypeVar("E", bound=Entry)
 
@@ -190,7 +191,7 @@ class _Decision:
 
     def _named_blobs(self) -> list[BlobId]:
         named = [node.blob for node in self._local.values() if node.blob is not None]
-        return named + [kept.blob for kept in self._stock.history.values()]
+        return named + [kept.blob for kept in self._stock.history.values() if kept.blob is not None]
 
     def _check_bytes(self) -> None:
         """Give each file bytes of its own, or none."""
@@ -398,7 +399,9 @@ class _Decision:
     def _check_history(self) -> None:
         taken = {node.blob for node in self._local.values()}
         for number, kept in self._stock.history.items():
-            if kept.blob not in self._stock.blobs:
+            if kept.blob is None and not kept.content.size:
+                continue
+            if kept.blob is None or kept.blob not in self._stock.blobs:
                 self._note(f"I3: the bytes of a lost version of {kept.path!r} are missing", "its record is dropped")
                 self._repair.history[number] = None
             elif kept.blob in taken:
@@ -415,7 +418,7 @@ class _Decision:
             namer = self._stock.local.get(self._hints.get(blob, NodeId(0)))
             path = _path(self._stock.local, namer) if namer is not None else f"blob {blob}"
             if size:
-                self._repair.kept.append(Kept(path, blob, size, "found by fsck", self._now_ns))
+                self._repair.kept.append(Version(path, blob, Content(size), Reason.FOUND, self._now_ns))
 
     def _check_counter(self) -> None:
         stock = self._stock

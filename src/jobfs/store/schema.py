@@ -7,17 +7,40 @@ Invariants, which ``state.State.check`` verifies and ``repair`` brings back:
 - I2 no two nodes of a tree share a place (parent, name); extra names (table ``link``) share none with them either, and
   are those of a file that is there.
 - I3 a blob is named by at most one node or history row, and is there; that of a clean file is as long as its revision;
-  a dirty file without a blob is empty, or real (``inode``).
+  a dirty file without a blob is empty, or real (``inode``); a version in the history without a blob is empty.
 - I4 no node number is ever used twice: ``meta.next_node`` is above every number in use.
 - I5 a base record of an item names the item, a file's always does; two records never name the same one.
 """
 
 from __future__ import annotations
 
-VERSION = 2
+_HISTORY = """
+CREATE TABLE history (           -- versions that are no longer shown: replaced, deleted or conflicting ones
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- also the label that users type
+    path TEXT NOT NULL,          -- where the file was, from the root
+    blob INTEGER,                -- its bytes; NULL where it was empty
+    size INTEGER NOT NULL,
+    reason TEXT NOT NULL,        -- history.Reason
+    at_ns INTEGER NOT NULL,      -- when it was replaced or deleted
+    node INTEGER NOT NULL DEFAULT 0, -- 0 where nobody knows
+    permission TEXT NOT NULL DEFAULT 'readWrite',
+    mode INTEGER NOT NULL DEFAULT 420,
+    mtime_ns INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT,
+    rev_item TEXT,               -- the revision that held these bytes; NULL where the server never had them
+    rev_updated_at TEXT,
+    rev_size INTEGER,
+    rev_key TEXT
+);
+CREATE INDEX history_path ON history (path);
+CREATE INDEX history_node ON history (node);
+CREATE INDEX history_item ON history (rev_item);
+"""
+
+VERSION = 3
 """Raised with every change of the schema; ``MIGRATIONS[n]`` leads from n to n + 1."""
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE meta (              -- settings and counters of this store
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -88,15 +111,7 @@ CREATE TABLE refusal (           -- final answers of the server about a node, un
     detail TEXT NOT NULL
 );
 
-CREATE TABLE history (           -- bytes that lost: replaced, deleted or conflicting versions
-    id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL,
-    blob INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    at_ns INTEGER NOT NULL
-);
-"""
+{_HISTORY}"""
 
 MIGRATIONS: dict[int, str] = {
     1: """
@@ -106,5 +121,11 @@ CREATE TABLE creation (
     size INTEGER,
     sha256 TEXT
 ) WITHOUT ROWID;
-"""
+""",
+    2: f"""
+ALTER TABLE history RENAME TO history_2;
+{_HISTORY}
+INSERT INTO history (id, path, blob, size, reason, at_ns) SELECT id, path, blob, size, reason, at_ns FROM history_2;
+DROP TABLE history_2;
+""",  # noqa: S608 - made of the text above
 }

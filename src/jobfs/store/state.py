@@ -31,6 +31,7 @@ from jobfs.model import (
     Trouble,
 )
 from jobfs.store.blobs import Blobs
+from jobfs.store.history import Versions
 from jobfs.store.lock import DirectoryLock
 from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_node, local_row
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
@@ -90,6 +91,7 @@ class State:
         self._after: list[Callable[[], object]] = []
         self._shown: set[NodeId] = set()
         self._depth = 0
+        self.versions = Versions(database, self._execute, self._undo.append)
         self._next_node = 2
         self._reserved = 0
 
@@ -177,10 +179,10 @@ class State:
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
-    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
+    def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         if not self._depth:
             raise AssertionError("a change outside of a transaction")
-        self._database.execute(statement, values)
+        return self._database.execute(statement, values)
 
     # -- numbers
 
@@ -329,18 +331,6 @@ class State:
         rows = self._database.execute("SELECT node, trouble, detail FROM refusal").fetchall()
         return {NodeId(node): Refusal(Trouble(trouble), detail) for node, trouble, detail in rows}
 
-    def add_history(self, path: str, blob: BlobId, *, size: int, reason: str, at_ns: int) -> None:
-        """Keep bytes that lost. The blob belongs to the history from now on."""
-        self._execute(
-            "INSERT INTO history (path, blob, size, reason, at_ns) VALUES (?, ?, ?, ?, ?)",
-            (path, blob, size, reason, at_ns),
-        )
-
-    def history(self) -> list[tuple[str, BlobId, int, str, int]]:
-        """Return what lost: path, blob, size in bytes, reason, time in nanoseconds; oldest first."""
-        rows = self._database.execute("SELECT path, blob, size, reason, at_ns FROM history ORDER BY id").fetchall()
-        return [(path, BlobId(blob), size, reason, at_ns) for path, blob, size, reason, at_ns in rows]
-
     def setting(self, key: str) -> str | None:
         """Return a remembered setting, or None."""
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -385,6 +375,7 @@ class State:
             self.local.put(self._surviving(local_node(row, self.base)))
         for parent, name, node in self._database.execute("SELECT parent, name, node FROM link"):
             self._link(NodeId(parent), name, NodeId(node))
+        self.versions.load()
         stored = int(self.setting("next_node") or 2)
         self._next_node = self._reserved = max(stored, *self.base, *self.local) if stored < 2 else stored
 
@@ -407,7 +398,7 @@ class State:
     def named_blobs(self) -> set[BlobId]:
         """Return every blob that a row names."""
         named = {node.blob for node in self.local.entries() if node.blob is not None}
-        named.update(blob for _, blob, _, _, _ in self.history())
+        named.update(version.blob for version in self.versions.all() if version.blob is not None)
         return named
 
     def check(self) -> list[str]:
@@ -447,10 +438,14 @@ class State:
                 wrong.append(f"I3: blob {node.blob} of node {node.id} is not as long as its revision")
             else:
                 named.add(node.blob)
-        for path, blob, _, _, _ in self.history():
-            if blob in named or not self.blobs.has(blob):
-                wrong.append(f"I3: blob {blob} of a lost version of {path!r} is missing or named twice")
-            named.add(blob)
+        for version in self.versions.all():
+            if version.blob is None:
+                if version.content.size:
+                    wrong.append(f"I3: version {version.number} of {version.path!r} has no bytes")
+            elif version.blob in named or not self.blobs.has(version.blob):
+                wrong.append(f"I3: blob {version.blob} of a lost version of {version.path!r} is missing or named twice")
+            else:
+                named.add(version.blob)
         return wrong
 
 

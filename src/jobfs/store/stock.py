@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.errors import StateCorrupt
-from jobfs.model import BlobId, Entry, LocalNode, NodeId, Trouble
+from jobfs.model import BlobId, Content, Entry, LocalNode, NodeId, Trouble
 from jobfs.store.blobs import Blobs
+from jobfs.store.history import Version, is_version_row, version_of
 from jobfs.store.rows import (
     PUT_BASE,
     PUT_LOCAL,
@@ -32,6 +33,7 @@ from jobfs.store.state import check_version, database_errors
 from jobfs.store.trees import Tree
 
 _FIRST_WITH_CREATIONS = 2
+_FIRST_WITH_VERSIONS = 3
 _TROUBLES = frozenset(trouble.value for trouble in Trouble)
 _Row = tuple[Any, ...]
 
@@ -59,20 +61,6 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A row of the history.
-
-    :param size: bytes. :param at_ns: nanoseconds since the epoch.
-    """
-
-    path: str
-    blob: BlobId
-    size: int
-    reason: str
-    at_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class Stock:
     """What a state holds, row by row, with nothing taken for granted.
 
@@ -84,7 +72,7 @@ class Stock:
     local: Mapping[NodeId, LocalNode]
     base: Mapping[NodeId, Entry]
     links: Mapping[tuple[NodeId, str], NodeId]
-    history: Mapping[int, Kept]
+    history: Mapping[int, Version]
     blobs: Mapping[BlobId, int]
     next_node: int
     journalled: frozenset[NodeId] = frozenset()
@@ -122,7 +110,7 @@ class Repair:
     base: dict[NodeId, Entry | None] = field(default_factory=dict)
     links: set[tuple[NodeId, str]] = field(default_factory=set)
     history: dict[int, BlobId | None] = field(default_factory=dict)
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[Version] = field(default_factory=list)
     copies: dict[BlobId, BlobId] = field(default_factory=dict)
     next_node: int | None = None
     unreadable: tuple[Unreadable, ...] = ()
@@ -182,7 +170,7 @@ class _Reading:
         if self._version >= _FIRST_WITH_CREATIONS:
             journalled.update(row[1] for row in self._rows("creation", _fits("siIS")))
         journalled.update(row[0] for row in self._rows("refusal", _is_refusal))
-        history = {number: Kept(*row) for number, *row in self._rows("history", _fits("isiisi"))}
+        history = {version.number: version for version in self._versions()}
         return Stock(
             {node.id: node for node in local},
             {entry.id: entry for entry in base},
@@ -203,6 +191,13 @@ class _Reading:
                 is_about_node = table in ("local", "base", "refusal")
                 key = row[: len(_KEYS[table])]
                 self._unreadable.append(Unreadable(table, key, NodeId(row[0]) if is_about_node else None))
+
+    def _versions(self) -> Iterator[Version]:
+        if self._version >= _FIRST_WITH_VERSIONS:
+            yield from map(version_of, self._rows("history", is_version_row))
+            return
+        for number, path, blob, size, reason, at_ns in self._rows("history", _fits("isiisi")):
+            yield Version(path, BlobId(blob), Content(size), reason, at_ns, number=number)
 
     def _next_node(self) -> int:
         row = self._database.execute("SELECT value FROM meta WHERE key = 'next_node'").fetchone()
@@ -277,7 +272,7 @@ def _write(database: sqlite3.Connection, repair: Repair) -> None:
         else:
             database.execute("UPDATE history SET blob = ? WHERE id = ?", (blob, number))
     for kept in repair.kept:
-        row = (kept.path, kept.blob, kept.size, kept.reason, kept.at_ns)
+        row = (kept.path, kept.blob, kept.content.size, str(kept.reason), kept.at_ns)  # columns of every schema
         database.execute("INSERT INTO history (path, blob, size, reason, at_ns) VALUES (?, ?, ?, ?, ?)", row)
     database.execute(
         "DELETE FROM refusal WHERE node NOT IN (SELECT id FROM local) AND node NOT IN (SELECT id FROM base)"

@@ -17,9 +17,10 @@ import errno
 import os
 from dataclasses import replace
 
+from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import StateError
+from jobfs.errors import StateError, StateFull
 from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId, Permission
 from jobfs.store.blobs import full_disk
 from jobfs.vfs.inodes import Handle, InodeTable, OpenInode
@@ -41,6 +42,7 @@ class Files:
         self._table = table
         self._namespace = namespace
         self._hydrator = hydrator
+        self._history = workspace.history
 
     # -- handles
 
@@ -93,7 +95,7 @@ class Files:
             made.id, readable=access != os.O_WRONLY, writable=True, append=bool(flags & os.O_APPEND)
         )
         handle.inode.descriptor, handle.inode.blob = descriptor, blob
-        handle.has_written = True
+        handle.inode.is_kept = handle.has_written = True
         self._workspace.writers[made.id] += 1
         return handle
 
@@ -133,7 +135,7 @@ class Files:
         inode.close_descriptor()
         if inode.is_detached and inode.record is not None:
             self._hydrator.drop_kept(inode.node)
-            if inode.record.blob is not None:
+            if inode.record.blob is not None and not self._history.owns(inode.record.blob):
                 self._blobs.remove(inode.record.blob)
 
     def flush(self, handle: Handle) -> None:
@@ -264,11 +266,12 @@ class Files:
             and content.revision is None
             and content.sha256 is None
             and not self._blobs.is_pinned(inode.blob)  # type: ignore[arg-type]
+            and not (inode.is_detached and self._history.owns(inode.blob))
         )
 
     def _make_ready_now(self, inode: OpenInode, record: LocalNode) -> bool:
-        if inode.is_detached and inode.was_replaced:
-            record = self._rescue(inode, record)
+        if inode.is_detached:
+            record = self._own_again(inode, record)
         if record.content is None:
             raise fail(errno.EINVAL)
         if record.blob is None:
@@ -276,13 +279,56 @@ class Files:
                 return False
             self._set_blob(inode, record, self._new_blob(), 0)
             return True
-        if self._blobs.is_pinned(record.blob):
-            if record.content.size > _INLINE_COPY_BYTES:
-                return False
-            self._set_blob(inode, record, self._blobs.copy(record.blob), record.content.size)
-            return True
-        self._set_blob(inode, record, record.blob, record.content.size)
+        blob: BlobId | None = record.blob
+        if self._blobs.is_pinned(record.blob) or self._is_wanted(inode, record):
+            blob = self._copy_now(inode, record.blob, record.content.size)
+        if blob is None:
+            return False
+        self._set_blob(inode, record, blob, record.content.size)
         return True
+
+    def _is_wanted(self, inode: OpenInode, record: LocalNode) -> bool:
+        """Tell whether the bytes as they are become a version: once for all writing until the last close.
+
+        A program that writes for hours sends many versions to the server; for its user that is one save.
+        """
+        return not (inode.is_kept or inode.is_detached) and self._history.wants_copy(record)
+
+    def _copy_now(self, inode: OpenInode, blob: BlobId, size: int) -> BlobId | None:
+        """Return a copy of a blob, or None where that would keep other programs waiting.
+
+        A copy for the history alone is not worth a failure: where there is no room for it the blob itself is returned.
+        """
+        try:
+            return self._blobs.copy(blob) if size <= _INLINE_COPY_BYTES else self._blobs.clone(blob)
+        except StateFull:
+            if self._blobs.is_pinned(blob):
+                raise
+            inode.is_kept = True
+            return blob
+
+    def _own_again(self, inode: OpenInode, record: LocalNode) -> LocalNode:
+        """Give a file that lost its name bytes that it may change, and a name where a remote version took its own."""
+        shared = record.blob
+        if shared is None or not self._history.owns(shared):
+            return self._rescue(inode, record) if inode.was_replaced else record
+        size = record.content.size if record.content is not None else 0
+        copy = self._blobs.copy(shared) if size <= MOST_COPIED_BYTES else self._blobs.clone(shared)
+        try:
+            with self._state.transaction():
+                if copy is None:
+                    self._history.give_back(shared)
+                record = replace(record, blob=copy or shared)
+                if inode.was_replaced:
+                    record = self._workspace.place_conflict_copy(record)
+        except StateError:
+            if copy is not None:
+                self._blobs.remove(copy)  # no row came to name it
+            raise
+        inode.record = record
+        if inode.was_replaced:
+            self._attach(inode)
+        return record
 
     async def _make_ready(self, inode: OpenInode) -> None:
         """Bring the file to where its bytes may be changed. What was read before an await is read again after it."""
@@ -301,8 +347,14 @@ class Files:
             await self._copy_aside(inode, record.blob)
 
     async def _copy_aside(self, inode: OpenInode, blob: BlobId) -> None:
-        with self._blobs.pinned(blob):
-            copy = await asyncio.to_thread(self._blobs.copy, blob)
+        try:
+            with self._blobs.pinned(blob):
+                copy = await asyncio.to_thread(self._blobs.copy, blob)
+        except StateFull:
+            if self._blobs.is_pinned(blob):
+                raise
+            inode.is_kept = True  # it was for the history alone
+            return
         record = self._namespace.record(inode.node)
         if record.blob != blob or record.content is None:
             self._blobs.remove(copy)
@@ -316,7 +368,7 @@ class Files:
 
     def _set_blob(self, inode: OpenInode, record: LocalNode, blob: BlobId, size: int) -> None:
         """Make a blob the inode's own, dirty in the store before it changes, and open it."""
-        old = record.blob
+        old = record.blob if record.blob != blob else None
         changed = replace(record, content=Content(size), blob=blob)
         if inode.is_detached:
             inode.record = changed
@@ -325,12 +377,15 @@ class Files:
                 with self._state.transaction():
                     self._state.put_local(changed)
                     self._state.drop_refusal(record.id)
+                    if old is not None:
+                        self._history.replaced(record)
             except StateError:
-                if blob != old:
+                if record.blob != blob:
                     self._blobs.remove(blob)  # no row came to name it
                 raise
+            inode.is_kept = inode.writers > 0
             self._workspace.touch(record.id)  # also where nothing comes to be written: it is dirty now
-        if old is not None and old != blob:
+        if old is not None and not self._history.owns(old):
             self._blobs.remove(old)
         if inode.blob != blob or inode.descriptor is None:
             inode.close_descriptor()
@@ -343,10 +398,15 @@ class Files:
         What a program then writes and closes is kept as a conflict copy instead of vanishing with its last handle.
         """
         rescued = self._workspace.place_conflict_copy(record)
+        self._attach(inode)
+        return rescued
+
+    @staticmethod
+    def _attach(inode: OpenInode) -> None:
+        """Note that an open file has a name again."""
         inode.is_detached = False
         inode.was_replaced = False
         inode.record = None
-        return rescued
 
     # -- length
 
@@ -406,11 +466,17 @@ class Files:
         if record.content == Content(0, EMPTY_SHA256) and record.blob is None:
             self._stamp(inode, record)
             return
-        if inode.is_detached and inode.was_replaced:
-            record = self._rescue(inode, record)
+        if inode.is_detached:
+            record = self._without_bytes(inode, record)
         if not self._is_ready(inode, record):
             self._set_blob(inode, record, self._new_blob(), 0)
         self._cut(inode, 0)
+
+    def _without_bytes(self, inode: OpenInode, record: LocalNode) -> LocalNode:
+        """Take from a file that lost its name what the history has, for it is cut to nothing; see ``_own_again``."""
+        if self._history.owns(record.blob):
+            record = inode.record = replace(record, content=Content(0, EMPTY_SHA256), blob=None)
+        return self._rescue(inode, record) if inode.was_replaced else record
 
     def _stamp(self, inode: OpenInode, record: LocalNode) -> None:
         """Set the times of a file that was cut to the length that it has: that counts as a change (truncate(2))."""

@@ -26,6 +26,7 @@ class OpenInode:
     :param record: the node's record, valid only while ``is_detached``.
     :param descriptor: open on the blob named ``blob``; None until the bytes are needed or here.
     :param is_unsaved: size or times in the tree are newer than in the store.
+    :param is_kept: the version before the writing that is under way is in the history, or was none.
     :param was_replaced: detached by a remote change, not by a program: what is written here becomes a conflict copy.
     """
 
@@ -38,6 +39,7 @@ class OpenInode:
     is_detached: bool = False
     was_replaced: bool = False
     is_unsaved: bool = False
+    is_kept: bool = False
 
     def close_descriptor(self) -> None:
         """Close the blob; it is opened again when it is needed."""
@@ -91,7 +93,14 @@ class InodeTable:
         del self.handles[handle.number]
         handle.inode.handles -= 1
         handle.inode.writers -= handle.is_writable
+        if not handle.inode.writers:
+            handle.inode.is_kept = False
         return self._drop_unused(handle.inode)
+
+    def detached_blobs(self) -> set[BlobId]:
+        """Return the blobs of files that lost their name and can still be read."""
+        records = [inode.record for inode in self.inodes.values() if inode.record is not None]
+        return {record.blob for record in records if record.blob is not None}
 
     def forget(self, node: NodeId) -> OpenInode | None:
         """Note that no transport knows a node any more; return its inode if that was its end."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from enum import IntFlag
 
@@ -178,7 +178,7 @@ class Namespace:
         self._check_writable_directory(parent)
         self._check_not_shared(record.id)
         with self._state.transaction():
-            self._drop_name(record, parent, name)
+            self._drop_name(record, parent, name, self._workspace.history.deleted)
             self._stamp_directory(parent, self._workspace.clock.wall_ns())
         self._workspace.touch(record.id)
 
@@ -191,7 +191,7 @@ class Namespace:
         self._check_empty(record.id)
         self._check_not_shared(record.id)
         with self._state.transaction():
-            self._drop_name(record, parent, name)
+            self._drop_name(record, parent, name, self._workspace.history.deleted)
             self._stamp_directory(parent, self._workspace.clock.wall_ns())
         self._workspace.touch(record.id)
 
@@ -242,7 +242,7 @@ class Namespace:
                 target = self.record(target_id)
                 self._check_replaceable(record, target)
                 if self._table.is_seen(target_id):
-                    self._drop_name(target, new_parent, new_name)
+                    self._drop_name(target, new_parent, new_name, self._workspace.history.replaced)
                 else:
                     self._give_way(target)
                 touched.append(target.id)
@@ -294,6 +294,7 @@ class Namespace:
             return
         ignored = self._workspace.is_ignored(new_parent, new_name, is_directory=record.kind is Kind.DIRECTORY)
         moved = replace(record, parent=new_parent, name=new_name, ctime_ns=now, is_local_only=ignored)
+        self._workspace.history.moved(record, moved)
         self._state.put_local(moved)
         if record.kind is Kind.DIRECTORY:
             self._reflag(moved)
@@ -483,8 +484,11 @@ class Namespace:
 
     # -- dropping
 
-    def _drop_name(self, record: LocalNode, parent: NodeId, name: str) -> None:
-        """Take one name away; the node goes with its last one."""
+    def _drop_name(self, record: LocalNode, parent: NodeId, name: str, keep: Callable[[LocalNode], bool]) -> None:
+        """Take one name away; the node goes with its last one.
+
+        :param keep: hands the bytes over to the history, if they are to be kept.
+        """
         now = self._workspace.clock.wall_ns()
         if (record.parent, record.name) != (parent, name):
             self._state.drop_link(parent, name, record.id)
@@ -497,9 +501,10 @@ class Namespace:
             self._state.put_local(replace(record, parent=heir_parent, name=heir_name, ctime_ns=now))
             return
         self._state.drop_local(record.id)
+        is_kept = keep(record)
         if self._table.detach(replace(record, ctime_ns=now)):
             self._hydrator.keep_for_open(record)
-        elif record.blob is not None:
+        elif record.blob is not None and not is_kept:
             blob = record.blob
             self._state.after_commit(lambda: self._state.blobs.remove(blob))
 

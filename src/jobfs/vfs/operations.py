@@ -85,6 +85,7 @@ class Vfs:
         self._failures: dict[NodeId, _Failure] = {}
         workspace.on_remove = self._detach
         workspace.is_open = self.table.inodes.__contains__
+        workspace.history.blobs_in_use = self.table.detached_blobs
         workspace.is_known = lambda node: node in self.table.inodes or self.table.is_known(node)
 
     def _detach(self, record: LocalNode, was_replaced: bool) -> bool:
