@@ -105,6 +105,7 @@ class Feed:
         self._asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._unrested_left = _UNRESTED
+        self._is_listing = False
         self._awaited: list[asyncio.Future[None]] = []
         self._listing_pause_s = times.ended_s
         self._status_pause_s = times.status_s
@@ -125,7 +126,13 @@ class Feed:
         self._asked.set()
 
     def request_for_work(self) -> None:
-        """Ask for a listing that work of ours cannot go on without: soon, a few times in a row."""
+        """Ask for a listing that work of ours cannot go on without: soon, a few times in a row.
+
+        Nothing is asked for while one is being taken: at its end that work is looked at again, and asks again if it
+        still has to.
+        """
+        if self._is_listing:
+            return
         self.request()
         if self._unrested_left and not self._hurry.is_set():
             self._unrested_left -= 1
@@ -244,6 +251,7 @@ class Feed:
         :raises ApiError: it could not be had. Nothing changes then.
         """
         waiting, self._awaited = self._awaited, []
+        self._is_listing = True
         try:
             await self._poll(until)
         except JobfsError as error:
@@ -251,6 +259,8 @@ class Feed:
                 if not done.done():
                     done.set_exception(error)
             raise
+        finally:
+            self._is_listing = False
         for done in waiting:
             if not done.done():
                 done.set_result(None)
