@@ -85,8 +85,8 @@ class Mirror:
                 raise Gone
             yield Snapshot(self._empty, record.content)
             return
-        with self._blobs.pinned(record.blob) as path:
-            yield Snapshot(path, await self._hashed(record))
+        with self._blobs.pinned(record.blob):
+            yield Snapshot(self._blobs.path(record.blob), await self._hashed(record))
 
     def pushed(self, node: NodeId, sent: Content, acknowledged: Content) -> None:
         """Mark the node clean if it still has the bytes that were sent."""

@@ -206,8 +206,8 @@ class FolderSide:
             raise Gone
         blob, content = await self._copy(record, place)
         try:
-            with self._state.blobs.pinned(blob) as path:
-                yield Snapshot(path, content)
+            with self._state.blobs.pinned(blob):
+                yield Snapshot(self._state.blobs.path(blob), content)
         finally:
             self._state.blobs.remove(blob)
 
