@@ -17,7 +17,7 @@ from typing import Protocol
 
 from jobfs.engine.history import History
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, TreeView, path_of
-from jobfs.planner.guards import is_reserved
+from jobfs.planner.guards import RESERVED, is_reserved
 from jobfs.planner.ignore import Ignore
 from jobfs.planner.naming import conflict_name, is_passing_name
 from jobfs.planner.plan import ConflictStamp
@@ -130,6 +130,8 @@ class Workspace:
         """Tell whether nothing may be written at this node: a read-only workspace, or the runtime's own directory."""
         if self.is_read_only:
             return True
+        if self.state.local.child(ROOT, RESERVED) is None:
+            return False  # asked for with each look at a node, and nearly always the answer
         top = self.top_name(self.state.local, node)
         return top is not None and is_reserved(top)
 

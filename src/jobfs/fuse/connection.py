@@ -31,15 +31,12 @@ from jobfs.fuse.notify import Notifier
 from jobfs.fuse.open_files import Answer
 from jobfs.fuse.options import MountOptions
 from jobfs.fuse.protocol import Buffer, InitFlag, MalformedRequest, Opcode, RequestHeader
+from jobfs.fuse.turns import Turns
 from jobfs.model import ROOT, NodeId
 from jobfs.vfs.namespace import fail
 from jobfs.vfs.operations import Vfs
 
 _log = logging.getLogger(__name__)
-
-_BURST_S = 0.02
-"""For so long requests are answered before the loop looks at anything else: with 5 ms the uploads of an untar take a
-third of its time, and end no sooner."""
 
 _SPIN_S = 0.0001 if (os.cpu_count() or 1) > 1 else 0.0
 """A program that was just answered mostly asks again at once, so its next request is looked for this long before the
@@ -113,6 +110,7 @@ class Connection:
         self._buffer = bytearray(protocol.REQUEST_BUFFER_BYTES)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
+        self._turns = Turns()
         self._waiting: dict[int, _Waiting] = {}
         self._stale: dict[NodeId, bool] = {}
         self.initialised: asyncio.Future[None] = self._loop.create_future()
@@ -180,7 +178,7 @@ class Connection:
 
     def _on_readable(self) -> None:
         view = memoryview(self._buffer)
-        until_s = time.monotonic() + _BURST_S
+        self._turns.begin(time.monotonic())
         while True:
             try:
                 length = os.readv(self._descriptor, [view])
@@ -192,7 +190,9 @@ class Connection:
                     return
             else:
                 self._serve(view[:length])
-            if time.monotonic() > until_s or not self._is_asked_again():
+            if self._turns.is_over(time.monotonic(), is_server_awaited=bool(self._waiting)):
+                return
+            if not self._is_asked_again():
                 return
 
     def _is_asked_again(self) -> bool:

@@ -65,13 +65,13 @@ class Namespace:
 
     def attributes(self, node: NodeId) -> Attributes:
         """Return the stat of a node."""
-        record = self.record(node)
-        return attributes_of(record, is_protected=self._workspace.is_protected(node), links=self._links(record))
-
-    def _links(self, record: LocalNode) -> int:
-        if self._state.local.get(record.id) is None:
-            return 0
-        return 1 + len(self._state.other_names.get(record.id, ()))
+        record = self._state.local.get(node)
+        links = 1
+        if record is None:
+            record, links = self.record(node), 0
+        elif others := self._state.other_names.get(node):
+            links += len(others)
+        return attributes_of(record, is_protected=self._workspace.is_protected(node), links=links)
 
     def find(self, parent: NodeId, name: str) -> NodeId | None:
         """Return the node of a name, or None where there is none."""
