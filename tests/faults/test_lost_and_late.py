@@ -15,6 +15,9 @@ from story_harness import Open, TimedRemote, doing, ending, make, play, remove
 
 from jobfs.engine.creations import LATE_S
 from jobfs.errors import OutcomeUnknown, Refused, Unreachable
+from jobfs.model import ROOT
+from jobfs.planner.naming import Suffix, hidden_name
+from jobfs.store.state import Aside
 
 
 async def make_unanswered(mount: Mounted, remote: TimedRemote, path: str, data: bytes | None) -> None:
@@ -345,4 +348,30 @@ def test_a_push_that_fails_unforeseen_is_tried_ever_more_rarely(tmp_path: Path, 
             assert await ending(mount) == {"a": b"bytes"}
 
     expected_logs.expect("unexpected: unforeseen")
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------------------------------------- listings in a row
+
+
+def test_what_an_interrupted_replace_left_is_mended_once_however_many_listings_show_it(tmp_path: Path) -> None:
+    """Two menders at once would both forget the same replace: the second one found it gone."""
+
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        aside = Aside("abcdefgh", ROOT, "a", None)
+        async with open_(remote) as mount:
+            with mount.session.state.transaction():
+                mount.session.state.put_aside(aside)
+        async with open_(remote) as mount:
+            await asyncio.sleep(2 * LATE_S)
+            late = remote.put(hidden_name("a", aside.token, Suffix.NEW), b"done late")
+            remote.calls.clear()
+            for _ in range(2):
+                mount.session.hidden_seen([late], mount.session.trees.begin_listing())
+            await mount.settle()
+            assert remote.tree() == {}
+            assert len(remote.asked("delete")) == 1
+            assert mount.session.state.asides() == []
+
     play(tmp_path, story)

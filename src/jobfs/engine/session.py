@@ -142,6 +142,7 @@ class Session:
         self.on_conflict: Callable[[Conflict], None] = lambda conflict: None
         self.reach = Reach(remote, self._came_back)
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
+        self._to_mend: tuple[Sequence[Item], int] | None = None
         self._idle = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -325,15 +326,24 @@ class Session:
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
         """Finish or undo what interrupted replaces of ours left."""
         self.pusher.replacer.note_hidden(items)
-        self._spawn(self._mend(items, epoch), "session-mend")
+        is_mending, self._to_mend = self._to_mend is not None, (items, epoch)
+        if not is_mending:
+            self._spawn(self._mend(), "session-mend")
 
-    async def _mend(self, items: Sequence[Item], epoch: int) -> None:
+    async def _mend(self) -> None:
+        """Mend by the newest listing, until no newer one has come: two at once would do the same twice."""
+        done: tuple[Sequence[Item], int] | None = None
         try:
-            await self.pusher.replacer.mend(items, epoch)
-        except (NotFound, PathExists) as error:
-            _log.info("left for the next listing: %s", error)
-        except JobfsError as error:
-            self.went_offline(error)
+            while self._to_mend is not None and self._to_mend is not done:
+                done = self._to_mend
+                try:
+                    await self.pusher.replacer.mend(*done)
+                except (NotFound, PathExists) as error:
+                    _log.info("left for the next listing: %s", error)
+                except JobfsError as error:
+                    self.went_offline(error)
+        finally:
+            self._to_mend = None
 
     def went_offline(self, error: JobfsError) -> None:
         """Note that the server could not be reached or did not take us."""
