@@ -36,7 +36,8 @@ LAYERS: dict[str, frozenset[str]] = {
 """What each room may import besides itself and the bare package ``jobfs`` (its version)."""
 
 OUTSIDE: dict[str, tuple[str, ...]] = {
-    "httpx": ("api.transport",),
+    "httpx": ("api.transport", "api.lanes", "api.direct", "api.reply"),
+    "httptools": ("api.reply",),
     "watchdog": ("folder.watch",),
     "mfusepy": ("fuse.fusepy",),
     "pathspec": ("planner.ignore",),

@@ -1,9 +1,16 @@
 """The client of the wire contract: one transport, the studio's jobs and workspaces, and runs with their artifacts.
 
-Reading order: ``address`` (what an address may be), ``keys``, ``body`` (what is sent), ``retry`` and ``limiter``
-(when it is sent), ``failures`` (what a refusal means), ``transport`` (ties these to the network; the only importer of
-httpx), ``wire`` (shapes), ``items``, ``studio``, ``application`` and ``runs`` (the calls).
+Reading order: ``address`` (what an address may be), ``keys``, ``body`` (what is sent), ``retry`` and ``limiter`` (when
+it is sent), ``failures`` (what a refusal means), ``transport`` (ties these to the network), ``lanes``, ``direct`` and
+``reply`` (connections, and HTTP over them), ``wire`` (shapes), ``items``, ``studio``, ``application`` and ``runs`` (the
+calls).
 
 Absent from here: paging that must be consistent, replacing content, and deciding what to do after an unclear outcome
 (contract, section 6); these need the trees and belong to the engine.
 """
+
+import sys
+
+# httpx also loads its own command line where it finds rich and click: a third of its time, and nothing that we use.
+# This is how Python says that a module is not there, with which httpx is content.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # documented, but not in the type of the table

@@ -1,4 +1,4 @@
-"""Requests over the network: the only importer of httpx.
+"""Requests over the network, by httpx.
 
 One ``Transport`` is one server and its keys. It sends what the other rooms of ``api`` describe as a ``Call`` and gives
 back a JSON value or an open stream; what came between (retries, redirects, rate limits, the spelling of a final slash)
@@ -14,11 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
 import ssl
 import time
-import urllib.request
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +37,7 @@ from jobfs.api.failures import (
     not_json,
 )
 from jobfs.api.keys import KeyKind, Keys
+from jobfs.api.lanes import Lanes, laying
 from jobfs.api.limiter import Limiter, Limits, Outcome, Slot
 from jobfs.api.retry import Retries, Setback, retry_after_s
 from jobfs.api.wire import WRONG_ANSWER, parse_json
@@ -50,11 +48,7 @@ MOST_REDIRECTS = 5
 _KEPT_ON_OTHER_ORIGIN = frozenset({"accept", "accept-encoding", "range", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
-_SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 _ENCODINGS = ("gzip", "deflate")
-_KEPT_WARM_S = 30.0
-_A_LANES_LIMITS = httpx.Limits(max_connections=2, max_keepalive_connections=2, keepalive_expiry=_KEPT_WARM_S)
-"""One connection to the server, and one to where it redirects."""
 
 RequestHook = Callable[[str, str, int], None]
 """Called after each exchange with method, path without query, and status (0 where no answer came)."""
@@ -157,7 +151,7 @@ class Transport:
         self._on_request = on_request
         limits = limits or Limits()
         self._limiter = Limiter(limits)
-        self._lanes = _Lanes(_laying(self.base) if http is None else lambda: http)
+        self._lanes = Lanes(laying(self.base) if http is None else lambda: http)
         self._clock, self._sleep, self._chance, self._now = clock, sleep, chance, now
         self._resume_at = clock()
         self._respelt = {True: False, False: False}
@@ -535,65 +529,3 @@ def _storage_refused(subject: str, status: int) -> errors.ServerFailure:
 
 _parsed = lru_cache(maxsize=64)(httpx.URL)
 """Every new item goes to one address, and reading that took a tenth of a small request."""
-
-
-class _Lanes:
-    """A connection pool of its own for each request under way; the one used last is the first to be used again.
-
-    One pool for all would look at every connection of it, with a system call each, whenever a request begins or ends:
-    with sixteen of them that was half of the cost of a small request.
-    """
-
-    def __init__(self, lay: Callable[[], httpx.AsyncBaseTransport]) -> None:
-        self._lay = lay
-        self._free = deque([(lay(), 0.0)])
-        self._taken: set[httpx.AsyncBaseTransport] = set()
-
-    def take(self) -> httpx.AsyncBaseTransport:
-        """Return a lane that nobody uses. It must be given back once the answer is closed."""
-        lane = self._free.pop()[0] if self._free else self._lay()
-        self._taken.add(lane)
-        return lane
-
-    def give_back(self, lane: httpx.AsyncBaseTransport, now: float) -> None:
-        """Let the next request have a lane.
-
-        :param now: monotonic seconds.
-        """
-        self._taken.discard(lane)
-        self._free.append((lane, now))
-
-    async def prune(self, now: float) -> None:
-        """Close what nobody has used for long, but for one: a burst leaves nothing behind."""
-        while len(self._free) > 1 and now - self._free[0][1] > _KEPT_WARM_S:
-            await self._free.popleft()[0].aclose()
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        for lane in (*self._taken, *(lane for lane, _ in self._free)):
-            await lane.aclose()
-
-
-def _laying(base: address.Url) -> Callable[[], httpx.AsyncBaseTransport]:
-    """Return what makes lanes, through the proxy that the environment names for this host, if any."""
-    # httpcore logs the headers of answers at DEBUG, and with them the signed links of redirects (contract E-3).
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
-    proxy = None if address.is_loopback(base.host) or urllib.request.proxy_bypass(base.host) else _proxy(base.scheme)
-    context = httpx.create_ssl_context()
-
-    def lay() -> httpx.AsyncBaseTransport:
-        try:
-            return httpx.AsyncHTTPTransport(
-                verify=context, proxy=proxy, socket_options=_SOCKET_OPTIONS, limits=_A_LANES_LIMITS
-            )
-        except (ImportError, ValueError):
-            raise errors.SettingsError(
-                "the proxy that the environment names cannot be used", "name an http proxy in HTTPS_PROXY, or none"
-            ) from None
-
-    return lay
-
-
-def _proxy(scheme: str) -> str | None:
-    proxies = urllib.request.getproxies()
-    return proxies.get(scheme) or proxies.get("all")
