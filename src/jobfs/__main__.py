@@ -1,6 +1,20 @@
-"""``python -m jobfs``: the same as the command ``jobfs``."""
+"""The command ``jobfs``, also as ``python -m jobfs``."""
 
-from jobfs.cli.app import main
+from __future__ import annotations
+
+import sys
+
+from jobfs.cli.launch import ahead
+from jobfs.cli.loading import load
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    words = sys.argv[1:]
+    with ahead(words):
+        code: int = load("app").run_words(words)
+    sys.exit(code)
+
 
 if __name__ == "__main__":
     main()

@@ -11,9 +11,11 @@ import pytest
 import typer
 from commands import DEADLINE_S, in_process
 
-from jobfs.cli.app import app
+from jobfs.cli.app import compose
 from jobfs.cli.completion import Shell
 from jobfs.cli.parser import Command, commands, general_options
+
+app = compose()
 
 TRY_BASH = """
 source "$1"

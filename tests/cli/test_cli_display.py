@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from commands import COMMAND, DEADLINE_S, without_size
 
-from jobfs.cli.fronts import progress_numbers
 from jobfs.cli.gauge import Gauge, Left, Reading
+from jobfs.cli.pictures import progress_numbers
 from jobfs.folder.report import SyncEvent, What
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer

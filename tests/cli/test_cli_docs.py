@@ -15,10 +15,12 @@ from xml.etree import ElementTree
 import pytest
 from commands import DEADLINE_S, in_process
 
-from jobfs.cli.app import app
+from jobfs.cli.app import compose
 from jobfs.cli.manual import ENVIRONMENT, man_page, markdown_page
 from jobfs.cli.parser import Command, commands
 from jobfs.server.running import RunningServer
+
+app = compose()
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobfs.cli.app import hoisted
 from jobfs.cli.report import _CONFLICT_COPY
 from jobfs.cli.terminal import human_size, shown
+from jobfs.cli.words import hoisted
 from jobfs.errors import SettingsError
 from jobfs.planner.naming import conflict_name
 from jobfs.planner.plan import ConflictStamp

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from jobfs.cli.app import app, hoisted
+from jobfs.cli.app import compose, needed
+from jobfs.cli.words import hoisted
 from jobfs.fuse.mounting import detach, mount_at
 
 DEADLINE_S = 60
@@ -35,7 +36,8 @@ class Outcome:
 
 def in_process(*words: object, stdin: bytes | None = None) -> Outcome:
     """Run a command in this process."""
-    result = CliRunner().invoke(app, hoisted([str(word) for word in words]), input=stdin)
+    line = hoisted([str(word) for word in words])
+    result = CliRunner().invoke(compose(needed(line)), line, input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr, result.stdout_bytes)

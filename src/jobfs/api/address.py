@@ -13,6 +13,12 @@ from urllib.parse import quote, urljoin
 
 from jobfs import errors
 
+DEFAULT_BASE = "https://api.perstack.ai"
+"""Where the API of jobs is, where nobody says otherwise."""
+
+DEFAULT_RUNS_BASE = "https://studio.eigenpal.com/api/v1"
+"""The same for the API of runs."""
+
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^\s\\?#]*)?(?P<query>\?[^\s\\#]*)?(?:\#.*)?",

@@ -23,7 +23,6 @@ from jobfs.api.uploads import FilePool, bytes_call, run_call
 from jobfs.api.wire import Artifact, ItemPage, Run
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
 
-DEFAULT_BASE = "https://studio.eigenpal.com/api/v1"
 _PARALLEL_SIZES = 4
 
 

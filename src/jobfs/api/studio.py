@@ -29,7 +29,6 @@ from jobfs.model import Lifecycle
 _log = logging.getLogger(__name__)
 
 PREFIX = "/api/studio/v1"
-DEFAULT_BASE = "https://api.perstack.ai"
 _JOBS = f"{PREFIX}/expert_jobs/"
 _ANSWER = "interactiveToolCallResult"
 _MOST_QUERY_CHARACTERS = 20480

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,48 +11,31 @@ import typer
 from typer.core import TyperGroup
 
 from jobfs import __version__
-from jobfs.cli import (
-    background,
-    bundle,
-    cat,
-    chmod,
-    completion,
-    conflicts,
-    daemon,
-    demo,
-    doctor,
-    find,
-    fsck,
-    get,
-    jobs,
-    login,
-    logs,
-    ls,
-    manual,
-    mkdir,
-    mount,
-    mv,
-    outputs,
-    pull,
-    push,
-    put,
-    refresh,
-    resolve,
-    rm,
-    serve,
-    status,
-    sync,
-    tree,
-    umount,
-)
 from jobfs.cli.failures import EXIT_CODES, of_bug, of_local_file, of_usage, show
+from jobfs.cli.loading import load
 from jobfs.cli.terminal import say
+from jobfs.cli.words import chosen_in, hoisted
 from jobfs.errors import Interrupted, JobfsError, SettingsError
 from jobfs.workspace.profiles import Pacing
 from jobfs.workspace.settings import Chosen
 
-_VALUED = ("--url", "--api-key-file", "--profile", "--limit-up", "--limit-down", "--connections")
-_FLAGS = ("--debug",)
+COMMANDS = {
+    **{name: name for name in ("mount", "umount", "status", "logs", "doctor", "refresh", "push", "pull", "outputs")},
+    **{name: name for name in ("conflicts", "resolve", "sync", "jobs")},
+    "service": "background",
+    **{name: name for name in ("ls", "tree", "cat", "get", "put", "rm", "mv", "mkdir", "chmod", "find", "serve")},
+    "demo": "demo",
+    "fsck": "fsck",
+    "report": "bundle",
+    "login": "login",
+    "logout": "login",
+    "completion": "completion",
+    "manual": "manual",
+}
+"""Every command, in the order of the help, and the module of this room whose ``register`` adds it."""
+
+_TELL_OF_ALL = ("completion", "manual")
+_VERSION = "--version"
 _ABOUT = "The workspace of a remote expert job as an ordinary folder."
 _EPILOG = "\n\n".join(
     [
@@ -107,26 +90,12 @@ class Commands(TyperGroup):
         raise typer.Exit(failure.exit_code)
 
 
-app = typer.Typer(
-    name="jobfs",
-    cls=Commands,
-    help=_ABOUT,
-    epilog=_EPILOG,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
         say(f"jobfs {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def general(
     context: typer.Context,
     url: Annotated[str | None, typer.Option(help="The server. Also JOBFS_URL.", metavar="URL")] = None,
@@ -141,60 +110,44 @@ def general(
     connections: Annotated[int | None, typer.Option(min=1, help="Requests at once, at most.", metavar="N")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and raw answers.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        bool, typer.Option(_VERSION, help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The workspace of a remote expert job as an ordinary folder."""
     context.obj = Chosen(url, api_key_file, profile, debug, Pacing.of_words(limit_up, limit_down, connections))
 
 
-for _module in (mount, umount, status, logs, doctor, refresh, push, pull, outputs, conflicts, resolve, sync):
-    _module.register(app)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(background.app, name="service")
-for _module in (
-    ls,
-    tree,
-    cat,
-    get,
-    put,
-    rm,
-    mv,
-    mkdir,
-    chmod,
-    find,
-    serve,
-    demo,
-    fsck,
-    bundle,
-    login,
-    completion,
-    manual,
-    daemon,
-):
-    _module.register(app)
+def compose(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the parser of some commands. Only their modules are loaded: loading all takes longer than most commands.
+
+    :param names: keys of ``COMMANDS``; by default all of them.
+    """
+    app = typer.Typer(
+        name="jobfs",
+        cls=Commands,
+        help=_ABOUT,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(general)
+    for module in dict.fromkeys(COMMANDS[name] for name in names):
+        load(module).register(app)
+    return app
 
 
-def hoisted(words: Sequence[str]) -> list[str]:
-    """Return the arguments with the general options in front, where the parser wants them."""
-    front: list[str] = []
-    rest: list[str] = []
-    source = iter(words)
-    for word in source:
-        if word == "--":
-            rest += [word, *source]
-        elif word in _VALUED:
-            front += [word, *([value] if (value := next(source, None)) is not None else [])]
-        elif word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _VALUED)):
-            front.append(word)
-        else:
-            rest.append(word)
-    return front + rest
+def needed(words: Sequence[str]) -> Iterable[str]:
+    """Return the commands that a command line needs: the one it names, or all of them.
 
-
-def main() -> None:
-    """Run the command line of this process."""
-    sys.exit(run_words(sys.argv[1:]))
+    :param words: with the general options in front (``hoisted``).
+    """
+    first = chosen_in(words)
+    if first == _VERSION:
+        return ()
+    return (first,) if first in COMMANDS and first not in _TELL_OF_ALL else COMMANDS
 
 
 def run_words(arguments: Sequence[str]) -> int:
@@ -204,7 +157,7 @@ def run_words(arguments: Sequence[str]) -> int:
     """
     words = hoisted(arguments)
     try:
-        app(args=words, prog_name="jobfs")
+        compose(needed(words))(args=words, prog_name="jobfs")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Exception as error:  # noqa: BLE001  (whatever it is, the user gets a message and not a traceback)

@@ -13,19 +13,20 @@ from typing import Annotated
 import platformdirs
 import typer
 
-from jobfs.cli.context import chosen
+from jobfs.cli.choices import chosen
 from jobfs.cli.terminal import say, say_json, shown, tell
 from jobfs.cli.units import Launchd, Manager, Systemd, Task, name_of, own_command, task_of
 from jobfs.errors import JobfsError, SettingsError
 from jobfs.workspace import settings
 from jobfs.workspace.places import parse_place
-from jobfs.workspace.settings import API_KEY, PROFILE, SECOND_API_KEY, URL, Chosen
+from jobfs.workspace.settings import Chosen
 from jobfs.workspace.states import real_directory
+from jobfs.workspace.variables import API_KEY, PROFILE, SECOND_API_KEY, URL
 
 _DEADLINE_S = 90.0
 _NOT_PASSED_ON = (URL, API_KEY, SECOND_API_KEY)
 
-app = typer.Typer(
+_app = typer.Typer(
     help="Mount or synchronise at every login, by systemd or launchd.",
     epilog="Example: jobfs service install abc123 ~/job",
     no_args_is_help=True,
@@ -34,7 +35,12 @@ app = typer.Typer(
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only print what would be written and run.")]
 
 
-@app.command("install", epilog="Example: jobfs service install abc123 ~/job --dry-run")
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(_app, name="service")
+
+
+@_app.command("install", epilog="Example: jobfs service install abc123 ~/job --dry-run")
 def install(
     context: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB", help="The job; run:RUN for the files of a run.")],
@@ -70,7 +76,7 @@ def install(
         say(shown(f"{task.name} serves {place.job} at {point}, now and after each login"))
 
 
-@app.command("remove", epilog="Example: jobfs service remove ~/job")
+@_app.command("remove", epilog="Example: jobfs service remove ~/job")
 def remove(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount point, or the folder.")],
     dry_run: DryRunOption = False,
@@ -88,7 +94,7 @@ def remove(
     say(shown(f"{'would delete' if dry_run else 'deleted'} {path}"))
 
 
-@app.command("status", epilog="Example: jobfs service status")
+@_app.command("status", epilog="Example: jobfs service status")
 def status(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """List the services of jobfs, and whether they run."""
     manager = manager_of(sys.platform)

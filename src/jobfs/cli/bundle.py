@@ -20,15 +20,17 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.checks import machine_findings
-from jobfs.cli.context import chosen
+from jobfs.cli.choices import chosen
 from jobfs.cli.doctor import server_report
 from jobfs.cli.instance import Instance, instances
+from jobfs.cli.order import CRASH_NAME
 from jobfs.cli.report import identity
 from jobfs.cli.service import LOG_NAME
 from jobfs.cli.terminal import progress, say, tell
 from jobfs.errors import JobfsError
 from jobfs.workspace import settings
-from jobfs.workspace.settings import SECRET_VARIABLES, Chosen, config_directory
+from jobfs.workspace.settings import Chosen, config_directory
+from jobfs.workspace.variables import SECRET_VARIABLES
 
 _MOST_LOG_BYTES = 2 << 20
 _LEAST_SECRET = 4
@@ -130,7 +132,7 @@ def _parts(context: typer.Context, *, is_offline: bool) -> Iterator[tuple[str, s
         yield f"{folder}/state.json", _json(_state(instance.state))
         for log in sorted(instance.state.glob(f"{LOG_NAME}*")):
             yield f"{folder}/{log.name}", _tail(log)
-    for crash in sorted({instance.state.parent.parent / "crash.txt" for instance in instances()}):
+    for crash in sorted({instance.state.parent.parent / CRASH_NAME for instance in instances()}):
         if crash.is_file():
             yield crash.name, _tail(crash)
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings, open_writable, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_writable, run
 from jobfs.errors import SettingsError
 from jobfs.model import Permission
 from jobfs.workspace.changes import open_writer

@@ -1,41 +1,22 @@
-"""What commands share: the general options, and the way to the server."""
+"""What commands share: the way to the server."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
-import typer
-
 from jobfs.api.runs import Runs
 from jobfs.api.studio import Studio
-from jobfs.cli.terminal import tell
 from jobfs.engine.remote import Remote
 from jobfs.errors import Interrupted, Refused
-from jobfs.workspace import settings
 from jobfs.workspace.connection import Connection, check_changes
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.places import Place
-from jobfs.workspace.settings import Chosen, Settings
+from jobfs.workspace.settings import Settings
 
 _T = TypeVar("_T")
-
-
-def chosen(context: typer.Context) -> Chosen:
-    """Return the general options of the command that runs."""
-    found = context.find_root().obj
-    return found if isinstance(found, Chosen) else Chosen()
-
-
-def load_settings(context: typer.Context) -> Settings:
-    """Decide server and key, and tell the warnings."""
-    found = settings.load(chosen(context), os.environ)
-    for warning in found.warnings:
-        tell(f"jobfs: warning: {warning}")
-    return found
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:

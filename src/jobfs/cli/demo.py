@@ -19,8 +19,8 @@ import typer
 import jobfs
 from jobfs.cli.terminal import say
 from jobfs.errors import Interrupted, JobfsError, SettingsError
-from jobfs.workspace.settings import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, URL
 from jobfs.workspace.states import STATE_DIRECTORY
+from jobfs.workspace.variables import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, URL
 
 _EXPERT = "@jobfs/csv-profile"
 _TABLE = "measurements.csv"

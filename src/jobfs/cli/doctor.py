@@ -12,7 +12,8 @@ import typer
 from jobfs.api.transport import Transport
 from jobfs.cli import abilities
 from jobfs.cli.checks import Finding, Verdict, machine_findings
-from jobfs.cli.context import chosen, run
+from jobfs.cli.choices import chosen
+from jobfs.cli.context import run
 from jobfs.cli.instance import instances
 from jobfs.cli.probes import probing
 from jobfs.cli.reach import check_job, server_findings

@@ -1,54 +1,51 @@
 """Who is told how a mount or a folder does: a terminal with a moving display, plain lines, or a program.
 
-All satisfy ``service.Front``. Results go to stdout, everything else to stderr; ``front_of`` chooses.
+All satisfy ``synced.FolderFront``. Results go to stdout, everything else to stderr; ``front_of`` chooses.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn
-from rich.progress import Progress as ProgressBar
-from rich.table import Column
-from rich.text import Text
-
-from jobfs.cli.gauge import Gauge, Reading, left_of
-from jobfs.cli.instance import FOLDER, Instance
+from jobfs.cli.instance import Instance, tell_ready
+from jobfs.cli.loading import load
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, describe, describe_outcome, event_json, outcome_json
-from jobfs.cli.terminal import Progress, human_size, progress, say, shown, tell
+from jobfs.cli.terminal import Progress, progress, say, shown, tell
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.sync import FolderSync
 from jobfs.workspace.meter import Meter
 
-_REDRAW_S = 0.2
-_SCALE = 1000
-
 
 def front_of(order: Order, *, as_json: bool = False) -> Lines | Events:
     """Return who is to be told: by what stdout and stderr are."""
-    console = Console(stderr=True, highlight=False)
-    has_display = console.is_interactive and not console.is_dumb_terminal
+    display: Display | None = load("pictures").display() if sys.stderr.isatty() else None
     if as_json:
         # Where both are the same terminal, lines and display would write over each other.
-        return Events(order, Display(console) if has_display and not sys.stdout.isatty() else None)
-    return Lines(Display(console) if has_display else None)
+        return Events(order, display if not sys.stdout.isatty() else None)
+    return Lines(display)
 
 
-def tell_ready(instance: Instance) -> None:
-    """Say what serves where."""
-    if instance.kind == FOLDER:
-        say(f"{instance.job} is kept in step with {instance.directory}")
-    else:
-        say(f"{instance.job} is mounted on {instance.directory} ({instance.transport})")
+class Display(Protocol):
+    """What a terminal shows of a synchronisation; ``pictures`` has it."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is shown now."""
+
+    def note(self, event: SyncEvent) -> None:
+        """Count an event."""
+
+    def print(self, line: str) -> None:
+        """Print a line above it that stays."""
+
+    def showing(self, sync: FolderSync, meter: Meter) -> AbstractAsyncContextManager[None]:
+        """Show a synchronisation while the context lasts; nothing of it stays."""
 
 
 class Listener(Protocol):
@@ -108,83 +105,6 @@ class _Written:
 
     def happened(self, event: SyncEvent) -> None:
         self._events.happened(event)
-
-
-class Display:
-    """One line on a terminal that shows how far a synchronisation is: drawn anew five times a second, never oftener.
-
-    It is drawn by the loop, between other things: whatever happens meanwhile is only counted.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._gauge: Gauge | None = None
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it is shown now."""
-        return self._gauge is not None
-
-    def note(self, event: SyncEvent) -> None:
-        """Count an event."""
-        if self._gauge is not None:
-            self._gauge.note(event)
-
-    def print(self, line: str) -> None:
-        """Print a line above it that stays."""
-        self._console.print(Text(line), soft_wrap=True)
-
-    @asynccontextmanager
-    async def showing(self, sync: FolderSync, meter: Meter) -> AsyncIterator[None]:
-        """Show a synchronisation while the context lasts; nothing of it stays."""
-        self._gauge = gauge = Gauge(partial(left_of, sync.session), meter)
-        numbers = TextColumn("{task.fields[numbers]}", markup=False, table_column=Column(no_wrap=True))
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), numbers)
-        with ProgressBar(
-            *columns,
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            expand=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        ) as bar:
-            drawing = asyncio.create_task(_draw(bar, gauge), name="progress-display")
-            try:
-                yield
-            finally:
-                self._gauge = None
-                drawing.cancel()
-                with suppress(asyncio.CancelledError):
-                    await drawing
-        last = gauge.read()
-        if last.files:
-            self.print(f"{last.files:,} files, {human_size(last.size)} in {gauge.elapsed_s():.1f} s")
-
-
-async def _draw(bar: ProgressBar, gauge: Gauge) -> None:
-    task = bar.add_task("comparing", total=None, numbers="")
-    while True:
-        reading = gauge.read()
-        if reading.share is not None:
-            numbers = progress_numbers(reading)
-            completed = reading.share * _SCALE
-            bar.update(task, description="", total=_SCALE, completed=completed, numbers=numbers)
-        bar.refresh()
-        await asyncio.sleep(_REDRAW_S)
-
-
-def progress_numbers(reading: Reading) -> str:
-    """Return files, bytes, rate and remaining time as one short text."""
-    total = f"{reading.total_files:,}"
-    parts = [f"{reading.files:>{len(total)},}/{total} files"]
-    parts.append(f"{human_size(reading.size):>8}/{human_size(reading.total_size)}")
-    parts.append(f"{human_size(int(reading.rate)):>8}/s")
-    if reading.remaining_s is not None:
-        minutes, seconds = divmod(round(reading.remaining_s), 60)
-        hours, minutes = divmod(minutes, 60)
-        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
-    return "  ".join(parts)
 
 
 class Lines:

@@ -17,12 +17,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobfs.cli.app import app, run_words
+from jobfs.cli.app import general, run_words
 from jobfs.cli.mount import mount
-from jobfs.cli.parser import Parameter, general_options, options_of
+from jobfs.cli.parser import Parameter, options_of
 from jobfs.cli.terminal import tell
-from jobfs.workspace.settings import CONFIG_DIRECTORY
 from jobfs.workspace.states import STATE_DIRECTORY
+from jobfs.workspace.variables import CONFIG_DIRECTORY
 
 NOT_UNDERSTOOD = 1
 FAILED = 32
@@ -114,5 +114,5 @@ def _add(wish: Wish, option: str) -> None:
 
 def _options() -> dict[str, Parameter]:
     """Return the options that a line may have, by each of their names."""
-    every = (*options_of(mount), *general_options(app))
+    every = (*options_of(mount), *options_of(general))
     return {name: one for one in every for name in one.names if name != "--version"}

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings, open_remote, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_remote, run
 from jobfs.cli.terminal import Progress, progress, shown, tell
 from jobfs.engine.remote import Remote
 from jobfs.errors import JobfsError, Refused, SettingsError

@@ -11,7 +11,8 @@ import typer
 
 from jobfs.api.studio import JobFile, JobSettings, Studio
 from jobfs.api.wire import Checkpoint, Job
-from jobfs.cli.context import load_settings, open_studio, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_studio, run
 from jobfs.cli.failures import STATUS_CODES
 from jobfs.cli.fronts import Lines, Listener, front_of
 from jobfs.cli.instance import tell_mounts
@@ -24,7 +25,7 @@ from jobfs.workspace.follow import describe_step, follow
 from jobfs.workspace.places import parse_job
 from jobfs.workspace.settings import Settings
 
-app = typer.Typer(
+_app = typer.Typer(
     help="List, show, start, continue and await jobs.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -42,7 +43,12 @@ StepsOption = Annotated[int | None, typer.Option(min=1, help="How many steps it 
 WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it has stopped, with a code for how.")]
 
 
-@app.command("list", epilog="Example: jobfs jobs list --expert @jobfs/word-count --limit 5")
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(_app, name="jobs")
+
+
+@_app.command("list", epilog="Example: jobfs jobs list --expert @jobfs/word-count --limit 5")
 def list_(
     context: typer.Context,
     expert: Annotated[str | None, typer.Option(help="Only jobs whose expert key contains this.")] = None,
@@ -59,7 +65,7 @@ def list_(
     say_table(("id", "status", "expert", "created", "query"), rows)
 
 
-@app.command("show", epilog="Example: jobfs jobs show abc123 --json")
+@_app.command("show", epilog="Example: jobfs jobs show abc123 --json")
 def show(context: typer.Context, job: JobArgument, json: JsonOption = False) -> None:
     """Show what the server knows of a job."""
     found = run(_show(load_settings(context), parse_job(job)))
@@ -71,7 +77,7 @@ def show(context: typer.Context, job: JobArgument, json: JsonOption = False) -> 
             say(f"{name + ':':<12} {shown(str(value))}")
 
 
-@app.command("start", epilog="Example: jobfs jobs start --expert @jobfs/csv-profile --query 'Profile all' --wait")
+@_app.command("start", epilog="Example: jobfs jobs start --expert @jobfs/csv-profile --query 'Profile all' --wait")
 def start(
     context: typer.Context,
     expert: Annotated[str, typer.Option(help="The expert's key, such as @jobfs/word-count.", metavar="KEY")],
@@ -89,7 +95,7 @@ def start(
     _started(settings, job, is_awaited=wait, as_json=json)
 
 
-@app.command("continue", epilog="Example: jobfs jobs continue abc123 --query 'Now count the CSV files too' --wait")
+@_app.command("continue", epilog="Example: jobfs jobs continue abc123 --query 'Now count the CSV files too' --wait")
 def continue_(
     context: typer.Context,
     job: JobArgument,
@@ -109,7 +115,7 @@ def continue_(
     _started(settings, continued, is_awaited=wait, as_json=json)
 
 
-@app.command("wait", epilog="Example: jobfs jobs wait abc123 --timeout 600")
+@_app.command("wait", epilog="Example: jobfs jobs wait abc123 --timeout 600")
 def wait(
     context: typer.Context,
     job: JobArgument,

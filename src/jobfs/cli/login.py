@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfs.api.address import parse_base
-from jobfs.api.studio import DEFAULT_BASE
-from jobfs.cli.context import chosen, open_studio, run
+from jobfs.api.address import DEFAULT_BASE, parse_base
+from jobfs.cli.choices import chosen
+from jobfs.cli.context import open_studio, run
 from jobfs.cli.terminal import progress, say, shown, tell
 from jobfs.errors import SettingsError
 from jobfs.workspace.keystore import (
@@ -23,7 +23,8 @@ from jobfs.workspace.keystore import (
     keep_in_keyring,
 )
 from jobfs.workspace.profiles import CONFIG_NAME, Profile, read_config, read_profile
-from jobfs.workspace.settings import PROFILE, URL, Chosen, Settings, config_directory
+from jobfs.workspace.settings import Chosen, Settings, config_directory
+from jobfs.workspace.variables import PROFILE, URL
 
 _FIRST_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -16,8 +16,8 @@ from jobfs.cli.failures import EXIT_CODES
 from jobfs.cli.notify import NOTIFICATIONS
 from jobfs.cli.parser import Command, Parameter, commands, general_options
 from jobfs.cli.terminal import say
-from jobfs.workspace.settings import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, SYSTEM_KEY, URL
 from jobfs.workspace.states import STATE_DIRECTORY
+from jobfs.workspace.variables import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, SYSTEM_KEY, URL
 
 ABOUT = "the workspace of a remote expert job as an ordinary folder"
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum, unique
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings
-from jobfs.cli.daemon import start_in_background
-from jobfs.cli.fronts import front_of, tell_ready
-from jobfs.cli.mounted import is_mounted
+from jobfs.cli.choices import load_settings
+from jobfs.cli.instance import tell_ready
 from jobfs.cli.order import Order
-from jobfs.cli.serving import serve
-from jobfs.engine.hydrator import DEFAULT_DEADLINE_S
-from jobfs.errors import MountPointBusy, SettingsError
+from jobfs.cli.points import check_mount_point
+from jobfs.cli.starting import serve_here, start_in_background
+from jobfs.engine.patience import DEFAULT_DEADLINE_S
+from jobfs.errors import SettingsError
 from jobfs.workspace.places import parse_place
 from jobfs.workspace.profiles import parse_size
 from jobfs.workspace.states import real_directory, state_root
@@ -146,32 +144,13 @@ def mount(
 
 def _begin(order: Order, *, is_foreground: bool) -> None:
     if is_foreground:
-        raise typer.Exit(serve(order, front_of(order)))
+        raise typer.Exit(serve_here(order))
     tell_ready(start_in_background(order))
 
 
 def allowed_deletions(number: int | None, *, is_any: bool) -> int | None:
     """Return what ``--max-delete`` and ``--yes`` come to: None is any number."""
     return None if is_any else number or 0
-
-
-def check_mount_point(point: Path) -> None:
-    """Refuse a directory that nothing can be mounted on, before the server is asked.
-
-    Whether it is empty is asked by the transport; here a folder that was kept in step before may be full.
-
-    :raises MountPointBusy:
-    """
-    if is_mounted(point):
-        return  # a dead mount is taken away, a living one refused, by the transport
-    try:
-        os.scandir(point).close()
-    except FileNotFoundError:
-        raise MountPointBusy(f"there is no directory {point}", f"make it first: mkdir -p {point}") from None
-    except NotADirectoryError:
-        raise MountPointBusy(f"{point} is no directory", "name an empty directory") from None
-    except OSError as error:
-        raise MountPointBusy(f"{point} cannot be used: {error.strerror}", "name another directory") from None
 
 
 def _whole(job: str) -> str:

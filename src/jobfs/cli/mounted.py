@@ -24,7 +24,7 @@ from jobfs.engine.lookahead import Prefetch
 from jobfs.engine.remote import Remote
 from jobfs.engine.session import Options, Session, Unsynced
 from jobfs.errors import FuseUnavailable, NotFound, ServerFailure, Unreachable
-from jobfs.fuse.mounting import FILE_SYSTEM, detach, mount_at
+from jobfs.fuse.mounting import detach, mount_at
 from jobfs.fuse.options import MountOptions
 from jobfs.planner.ignore import Ignore
 from jobfs.planner.plan import ConflictPolicy
@@ -208,11 +208,3 @@ async def _detach(point: Path, transport: Transport, is_forced: bool) -> None:
         await transport.unmount()
     elif mount_at(point) is not None:
         await asyncio.to_thread(detach, point)
-
-
-def is_mounted(point: Path) -> bool:
-    """Tell whether a jobfs mount is at a place, living or dead."""
-    if sys.platform != "linux":
-        return os.path.ismount(point)
-    mounted = mount_at(point)
-    return mounted is not None and mounted.file_system == FILE_SYSTEM

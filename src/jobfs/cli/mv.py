@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings, open_writable, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_writable, run
 from jobfs.errors import Refused, SettingsError
 from jobfs.workspace.changes import check_parent, open_writer, target_in
 from jobfs.workspace.places import Place, parse_place

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from jobfs.cli.terminal import shown
-from jobfs.workspace.settings import SECRET_VARIABLES
+from jobfs.workspace.variables import SECRET_VARIABLES
 
 NOTIFICATIONS = "JOBFS_NOTIFICATIONS"
 """Environment variable: ``off`` keeps quiet."""

@@ -16,8 +16,8 @@ from jobfs.cli.context import open_remote, run
 from jobfs.cli.instance import FOLDER, Instance
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, check_complete, outcome_of
-from jobfs.cli.service import Front, logged_to
-from jobfs.cli.synced import sync_options
+from jobfs.cli.service import logged_to
+from jobfs.cli.synced import FolderFront, sync_options
 from jobfs.cli.terminal import progress
 from jobfs.engine.remote import Remote
 from jobfs.errors import SettingsError
@@ -54,7 +54,7 @@ def folder_order(settings: Settings, job: str, directory: Path, *, command: str 
     )
 
 
-def synchronise(order: Order, front: Front) -> Outcome:
+def synchronise(order: Order, front: FolderFront) -> Outcome:
     """Bring a folder and a workspace in step, as far as the order says.
 
     :raises JobfsError: it could not; what was done until then stays, and the next time goes on from there.
@@ -65,7 +65,7 @@ def synchronise(order: Order, front: Front) -> Outcome:
     return outcome
 
 
-def try_out(order: Order, front: Front) -> Outcome:
+def try_out(order: Order, front: FolderFront) -> Outcome:
     """Find out what ``synchronise`` would do."""
     with progress("comparing"):
         outcome = run(_try_out(order))
@@ -79,7 +79,7 @@ def end_with(outcome: Outcome) -> None:
         raise typer.Exit(outcome.code)
 
 
-async def _synchronise(order: Order, front: Front) -> Outcome:
+async def _synchronise(order: Order, front: FolderFront) -> Outcome:
     meter = meter_of(order.settings)
     async with open_folder(order, meter) as (state, remote):
         sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=front.happened)

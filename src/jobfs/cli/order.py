@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobfs.engine.hydrator import DEFAULT_DEADLINE_S
+from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.workspace.profiles import Pacing
 from jobfs.workspace.settings import Settings
+
+CRASH_NAME = "crash.txt"
+"""The file in the folder of all states that keeps the last complaints of a process in the background."""
 
 _TUPLES = ("ignore",)
 

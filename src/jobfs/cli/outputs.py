@@ -10,7 +10,8 @@ import typer
 
 from jobfs.api.runs import Runs
 from jobfs.api.wire import Run
-from jobfs.cli.context import load_settings, open_runs, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_runs, run
 from jobfs.cli.failures import RUN_CODES
 from jobfs.cli.fronts import Listener, front_of
 from jobfs.cli.once import folder_order, synchronise

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import typer
 
-from jobfs.cli.context import load_settings
+from jobfs.cli.choices import load_settings
 from jobfs.cli.fronts import front_of
 from jobfs.cli.mount import (
     ConflictChoice,

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfs.cli.context import load_settings, open_remote, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_remote, run
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.fronts import front_of
 from jobfs.cli.instance import FOLDER, Instance, instances

@@ -15,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings, open_writable, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_writable, run
 from jobfs.cli.terminal import Progress, progress, tell
 from jobfs.errors import JobfsError, PathExists, SettingsError
 from jobfs.planner.naming import check_path

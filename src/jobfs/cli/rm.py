@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings, open_writable, run
+from jobfs.cli.choices import load_settings
+from jobfs.cli.context import open_writable, run
 from jobfs.errors import Refused
 from jobfs.workspace.changes import open_writer
 from jobfs.workspace.places import Place, parse_place

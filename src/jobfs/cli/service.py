@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +22,8 @@ from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
 from jobfs.cli.instance import Instance, read_instance
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
-from jobfs.cli.outcome import Outcome
 from jobfs.cli.report import Reporter
 from jobfs.engine.session import Session, Unsynced
-from jobfs.folder.report import SyncEvent
-from jobfs.folder.sync import FolderSync
 from jobfs.planner.plan import Conflict
 from jobfs.workspace.meter import Meter
 
@@ -48,20 +45,8 @@ class Front(Protocol):
     def ready(self, instance: Instance) -> None:
         """Tell that it serves."""
 
-    def happened(self, event: SyncEvent) -> None:
-        """Tell what was done in a folder."""
-
     def draining(self, left: int) -> None:
         """Tell how many changes are still to be sent."""
-
-    def working(self, sync: FolderSync, meter: Meter) -> AbstractAsyncContextManager[None]:
-        """Show how far a synchronisation is while the context lasts.
-
-        :param meter: counts large contents while they pass.
-        """
-
-    def ended(self, outcome: Outcome) -> None:
-        """Tell what was done in a folder, all in all."""
 
 
 class Stop:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.instance import FOLDER, Instance, read_instance
+from jobfs.cli.loading import load
 from jobfs.cli.mounted import serve_mount
 from jobfs.cli.order import Order
 from jobfs.cli.service import Front, Stop, logged_to
-from jobfs.cli.synced import serve_folder
 from jobfs.cli.terminal import shown, tell
 from jobfs.engine.session import Unsynced
 from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
@@ -51,7 +52,8 @@ async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with logged_to(state, order.log_level):
         started = _Started(front)
-        serving = asyncio.create_task((serve_folder if order.kind == FOLDER else serve_mount)(order, stop, started))
+        serve_ = load("synced").serve_folder if order.kind == FOLDER else serve_mount
+        serving: asyncio.Task[list[Unsynced]] = asyncio.create_task(serve_(order, stop, started))
         asked = asyncio.create_task(stop.asked.wait())
         try:
             await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,18 +70,19 @@ class _Started:
     """Passes on what a front is told, and remembers whether it was told that it serves."""
 
     def __init__(self, front: Front) -> None:
+        self._front = front
         self.note = front.note
         self.draining = front.draining
-        self.happened = front.happened
-        self.working = front.working
-        self.ended = front.ended
-        self._ready = front.ready
         self.is_ready = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only a front of folders is told."""
+        return getattr(self._front, name)
 
     def ready(self, instance: Instance) -> None:
         """Remember and pass on."""
         self.is_ready = True
-        self._ready(instance)
+        self._front.ready(instance)
 
 
 def _state_of(order: Order) -> Path:

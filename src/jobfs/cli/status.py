@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from jobfs.cli.instance import Instance, instances
+from jobfs.cli.loading import load
 from jobfs.cli.overview import describe_status
 from jobfs.cli.report import identity
 from jobfs.cli.terminal import say, say_json, say_line_json
@@ -92,11 +90,7 @@ def _looks(directory: Path | None) -> Iterator[list[dict[str, Any]]]:
 
 
 def _show(directory: Path | None) -> None:
-    console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        for found in _looks(directory):
-            lines = _lines(found)[: max(1, console.height)]
-            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+    load("pictures").show_pages(map(_lines, _looks(directory)))
 
 
 def _tell_changes(directory: Path | None, *, as_json: bool) -> None:

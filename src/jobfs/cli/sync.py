@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import load_settings
-from jobfs.cli.daemon import start_in_background
-from jobfs.cli.fronts import front_of, tell_ready
+from jobfs.cli.choices import load_settings
+from jobfs.cli.fronts import front_of
+from jobfs.cli.instance import tell_ready
 from jobfs.cli.mount import (
     ConflictChoice,
     ConflictOption,
@@ -26,6 +26,7 @@ from jobfs.cli.mount import (
 )
 from jobfs.cli.once import end_with, folder_order, synchronise, try_out
 from jobfs.cli.serving import serve
+from jobfs.cli.starting import start_in_background
 from jobfs.errors import SettingsError
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from jobfs.cli import abilities
 from jobfs.cli.context import open_remote
 from jobfs.cli.control import ControlServer
 from jobfs.cli.instance import FOLDER
 from jobfs.cli.order import Order
-from jobfs.cli.outcome import merged, outcome_of
+from jobfs.cli.outcome import Outcome, merged, outcome_of
 from jobfs.cli.service import Front, Service, Stop
 from jobfs.engine.remote import Remote
 from jobfs.engine.session import Unsynced
@@ -44,7 +45,23 @@ def sync_options(order: Order, *, is_trial: bool = False) -> SyncOptions:
     )
 
 
-async def serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
+class FolderFront(Front, Protocol):
+    """Who is told what happens in a folder besides."""
+
+    def happened(self, event: SyncEvent) -> None:
+        """Tell what was done in a folder."""
+
+    def working(self, sync: FolderSync, meter: Meter) -> AbstractAsyncContextManager[None]:
+        """Show how far a synchronisation is while the context lasts.
+
+        :param meter: counts large contents while they pass.
+        """
+
+    def ended(self, outcome: Outcome) -> None:
+        """Tell what was done in a folder, all in all."""
+
+
+async def serve_folder(order: Order, stop: Stop, front: FolderFront) -> list[Unsynced]:
     """Keep a folder in step until somebody ends it; return what could not be sent. It stays in the folder.
 
     It serves when both sides agree for the first time; where the server does not answer, and the folder is known, at
@@ -75,7 +92,7 @@ async def serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]
         return left
 
 
-def _told(front: Front) -> Progress:
+def _told(front: FolderFront) -> Progress:
     def tell(event: SyncEvent) -> None:
         _log.info("%s: %s %s", event.what.value, event.path, event.detail)
         front.happened(event)
@@ -83,7 +100,7 @@ def _told(front: Front) -> Progress:
     return tell
 
 
-async def _agree(order: Order, state: State, remote: Remote, front: Front, meter: Meter) -> Summary:
+async def _agree(order: Order, state: State, remote: Remote, front: FolderFront, meter: Meter) -> Summary:
     """Synchronise once. A server that does not answer is no reason not to watch a folder that is known."""
     sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=_told(front))
     try:

@@ -6,35 +6,36 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, TextIO
 
-import typer
-from rich.console import Console
-from rich.status import Status
-from rich.table import Table
-from rich.text import Text
+from jobfs.cli.loading import load
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def say(line: str) -> None:
     """Print a line of a result."""
-    typer.echo(line)
+    _put(sys.stdout, line)
 
 
 def tell(line: str) -> None:
     """Print a line that is no result: progress, a hint, a warning."""
-    typer.echo(line, err=True)
+    _put(sys.stderr, line)
 
 
 def say_json(value: object) -> None:
     """Print a result for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=True))
+    say(json.dumps(value, indent=2, ensure_ascii=True))
 
 
 def say_line_json(value: object) -> None:
     """Print a result for programs on one line, at once."""
-    typer.echo(json.dumps(value, ensure_ascii=True))
-    sys.stdout.flush()
+    say(json.dumps(value, ensure_ascii=True))
+
+
+def _put(stream: TextIO, line: str) -> None:
+    stream.write(f"{line}\n")
+    stream.flush()  # whoever reads it is to see it now
 
 
 def shown(text: str) -> str:
@@ -53,10 +54,7 @@ def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in cells:
             say("\t".join(row))
         return
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    load("pictures").print_table(headings, cells)
 
 
 def human_size(size: int) -> str:
@@ -69,21 +67,31 @@ def human_size(size: int) -> str:
     raise AssertionError("the last unit takes every size")
 
 
+class _Spinner(Protocol):
+    """What ``pictures`` moves on a terminal."""
+
+    def update(self, text: str) -> None:
+        """Show something else."""
+
+    def print(self, text: str) -> None:
+        """Print a line above it that stays."""
+
+
 class Progress:
     """One line that changes on a terminal; elsewhere only what is told with ``step``."""
 
-    def __init__(self, status: Status | None) -> None:
-        self._status = status
+    def __init__(self, spinner: _Spinner | None) -> None:
+        self._spinner = spinner
 
     def show(self, text: str) -> None:
         """Show how far it is; nothing of it stays."""
-        if self._status is not None:
-            self._status.update(Text(shown(text)))
+        if self._spinner is not None:
+            self._spinner.update(shown(text))
 
     def step(self, text: str) -> None:
         """Tell something that stays."""
-        if self._status is not None:
-            self._status.console.print(Text(shown(text)))
+        if self._spinner is not None:
+            self._spinner.print(shown(text))
         else:
             tell(shown(text))
 
@@ -94,5 +102,5 @@ def progress(text: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield Progress(None)
         return
-    with Console(stderr=True, highlight=False).status(Text(shown(text))) as status:
-        yield Progress(status)
+    with load("pictures").Spinner(shown(text)) as spinner:
+        yield Progress(spinner)

@@ -10,7 +10,7 @@ import typer
 
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.instance import MOUNT, Instance, instances, is_locked
-from jobfs.cli.mounted import is_mounted
+from jobfs.cli.points import is_mounted
 from jobfs.cli.serving import name_left
 from jobfs.cli.terminal import Progress, progress, say, tell
 from jobfs.engine.session import Unsynced

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from jobfs.workspace.settings import CONFIG_DIRECTORY
 from jobfs.workspace.states import STATE_DIRECTORY
+from jobfs.workspace.variables import CONFIG_DIRECTORY
 
 _FINAL_CODES = (2, 3, 4, 9)
 """Exit codes after which another try would end the same way."""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import RevisionGone, Transfer
 from jobfs.engine.workspace import Workspace
@@ -27,9 +28,6 @@ from jobfs.errors import DeadlineExceeded
 from jobfs.model import BlobId, Content, LocalNode, NodeId, Revision
 
 _log = logging.getLogger(__name__)
-
-DEFAULT_DEADLINE_S = 30.0
-"""How long a read waits for bytes that make no progress at all."""
 
 _SLOWEST_BYTES_PER_S = 1024
 """A download that is slower than this makes no progress."""

@@ -26,9 +26,10 @@ from jobfs.engine.cache import Cache
 from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
 from jobfs.engine.heap import growing
-from jobfs.engine.hydrator import DEFAULT_DEADLINE_S, Hydrator
+from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
+from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.engine.pusher import Outcome, Pusher
 from jobfs.engine.reach import Reach
 from jobfs.engine.remote import Remote

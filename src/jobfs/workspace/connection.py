@@ -6,9 +6,9 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from jobfs.api.address import DEFAULT_RUNS_BASE
 from jobfs.api.call import Timeouts
 from jobfs.api.limiter import Limits
-from jobfs.api.runs import DEFAULT_BASE as DEFAULT_RUNS_BASE
 from jobfs.api.runs import RunFiles, Runs, base_of
 from jobfs.api.studio import Studio
 from jobfs.api.transport import Transport

@@ -18,19 +18,11 @@ from pathlib import Path
 
 import platformdirs
 
-from jobfs.api.studio import DEFAULT_BASE
+from jobfs.api.address import DEFAULT_BASE
 from jobfs.errors import SettingsError
 from jobfs.workspace.keystore import from_keyring
 from jobfs.workspace.profiles import Pacing, Profile, read_profile
-
-URL = "JOBFS_URL"
-API_KEY = "JOBFS_API_KEY"
-SECOND_API_KEY = "PERSTACK_API_KEY"
-SYSTEM_KEY = "JOBFS_SYSTEM_KEY"
-PROFILE = "JOBFS_PROFILE"
-CONFIG_DIRECTORY = "JOBFS_CONFIG_DIR"
-SECRET_VARIABLES = (API_KEY, SECOND_API_KEY, SYSTEM_KEY)
-"""What no child process gets from us."""
+from jobfs.workspace.variables import API_KEY, CONFIG_DIRECTORY, PROFILE, SECOND_API_KEY, SYSTEM_KEY, URL
 
 _MOST_KEY_BYTES = 4096
 _KEY_REMEDY = f"log in once: jobfs login; or set {API_KEY}, or name a file that holds the key with --api-key-file"

@@ -1,0 +1,147 @@
+"""What moves or is drawn on a terminal: loaded only where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as ProgressBar
+from rich.status import Status
+from rich.table import Column, Table
+from rich.text import Text
+
+from jobfs.cli.gauge import Gauge, Reading, left_of
+from jobfs.cli.terminal import human_size
+from jobfs.folder.report import SyncEvent
+from jobfs.folder.sync import FolderSync
+from jobfs.workspace.meter import Meter
+
+_REDRAW_S = 0.2
+_SCALE = 1000
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows on stdout, aligned and headed."""
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
+def show_pages(pages: Iterable[Sequence[str]]) -> None:
+    """Fill the screen with lines, and with others as they come; afterwards it is as before."""
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        for lines in pages:
+            text = "\n".join(lines[: max(1, console.height)])
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+class Spinner:
+    """One line on stderr that moves while the context lasts."""
+
+    def __init__(self, text: str) -> None:
+        self._status = Status(Text(text), console=Console(stderr=True, highlight=False))
+
+    def __enter__(self) -> Spinner:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def update(self, text: str) -> None:
+        """Show something else."""
+        self._status.update(Text(text))
+
+    def print(self, text: str) -> None:
+        """Print a line above it that stays."""
+        self._status.console.print(Text(text))
+
+
+def display() -> Display | None:
+    """Return a display on stderr; None where that terminal cannot move what it shows."""
+    console = Console(stderr=True, highlight=False)
+    return Display(console) if console.is_interactive and not console.is_dumb_terminal else None
+
+
+class Display:
+    """One line on a terminal that shows how far a synchronisation is: drawn anew five times a second, never oftener.
+
+    It is drawn by the loop, between other things: whatever happens meanwhile is only counted.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._gauge: Gauge | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is shown now."""
+        return self._gauge is not None
+
+    def note(self, event: SyncEvent) -> None:
+        """Count an event."""
+        if self._gauge is not None:
+            self._gauge.note(event)
+
+    def print(self, line: str) -> None:
+        """Print a line above it that stays."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    @asynccontextmanager
+    async def showing(self, sync: FolderSync, meter: Meter) -> AsyncIterator[None]:
+        """Show a synchronisation while the context lasts; nothing of it stays."""
+        self._gauge = gauge = Gauge(partial(left_of, sync.session), meter)
+        numbers = TextColumn("{task.fields[numbers]}", markup=False, table_column=Column(no_wrap=True))
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), numbers)
+        with ProgressBar(
+            *columns,
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar:
+            drawing = asyncio.create_task(_draw(bar, gauge), name="progress-display")
+            try:
+                yield
+            finally:
+                self._gauge = None
+                drawing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await drawing
+        last = gauge.read()
+        if last.files:
+            self.print(f"{last.files:,} files, {human_size(last.size)} in {gauge.elapsed_s():.1f} s")
+
+
+async def _draw(bar: ProgressBar, gauge: Gauge) -> None:
+    task = bar.add_task("comparing", total=None, numbers="")
+    while True:
+        reading = gauge.read()
+        if reading.share is not None:
+            numbers = progress_numbers(reading)
+            completed = reading.share * _SCALE
+            bar.update(task, description="", total=_SCALE, completed=completed, numbers=numbers)
+        bar.refresh()
+        await asyncio.sleep(_REDRAW_S)
+
+
+def progress_numbers(reading: Reading) -> str:
+    """Return files, bytes, rate and remaining time as one short text."""
+    total = f"{reading.total_files:,}"
+    parts = [f"{reading.files:>{len(total)},}/{total} files"]
+    parts.append(f"{human_size(reading.size):>8}/{human_size(reading.total_size)}")
+    parts.append(f"{human_size(int(reading.rate)):>8}/s")
+    if reading.remaining_s is not None:
+        minutes, seconds = divmod(round(reading.remaining_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
+    return "  ".join(parts)

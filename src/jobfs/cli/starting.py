@@ -1,0 +1,84 @@
+"""Have an order served: in this process, or by one in the background.
+
+The order, with the key in it, goes through the standard input of that process; what is to be told, up to the readiness
+or the failure, comes back as lines of JSON through its standard output. Nothing of it is in its arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from jobfs.cli.instance import Instance, read_instance
+from jobfs.cli.launch import Process, let_go, take
+from jobfs.cli.loading import load
+from jobfs.cli.order import CRASH_NAME, Order
+from jobfs.cli.terminal import progress, shown, tell
+from jobfs.errors import Interrupted, JobfsError
+
+
+def serve_here(order: Order) -> int:
+    """Serve in this process until the user ends it; return the exit code."""
+    code: int = load("serving").serve(order, load("fronts").front_of(order))
+    return code
+
+
+def start_in_background(order: Order) -> Instance:
+    """Have a process serve; return its record when it does.
+
+    :raises JobfsError: it could not, with the reason and the exit code that it gave.
+    """
+    crash = Path(order.state_root) / CRASH_NAME
+    crash.unlink(missing_ok=True)  # what an earlier one complained of
+    process = take()
+    try:
+        with progress("listing the workspace"):
+            with _open(process.stdin) as orders:
+                orders.write(order.to_line())
+            return _await_ready(_open(process.stdout))
+    except (BrokenPipeError, EOFError):
+        process.wait()
+        reason = _last_words(process, crash)
+        raise JobfsError(f"the background process could not start: {reason}", "try --foreground --debug") from None
+    except JobfsError:
+        process.wait()  # it is ending; afterwards it holds nothing any more, and another try meets nobody
+        raise
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise Interrupted("stopped before it was ready") from None
+    finally:
+        let_go(process)
+
+
+def _open(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise AssertionError("the pipes were asked for")
+    return pipe
+
+
+def _await_ready(answers: Iterable[bytes]) -> Instance:
+    for line in answers:
+        told = json.loads(line)
+        match told["event"]:
+            case "note":
+                tell(f"jobfs: {shown(told['line'])}")
+            case "ready":
+                found = read_instance(Path(told["state"]))
+                if found is None:
+                    raise JobfsError(f"the record in {told['state']} is not readable", "see 'jobfs status'")
+                return found
+            case "failed":
+                failure = JobfsError(told["cause"], told["remedy"])
+                failure.exit_code = told["exit_code"]
+                raise failure
+    raise EOFError
+
+
+def _last_words(process: Process, crash: Path) -> str:
+    """Return the last line of what a process that has ended complained of, before it had its order or after."""
+    complaints = _open(process.stderr).read() or (crash.read_bytes() if crash.exists() else b"")
+    lines = complaints.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"it ended with code {process.returncode}"
