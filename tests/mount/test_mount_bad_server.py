@@ -152,6 +152,11 @@ def waiting(*words: object) -> subprocess.Popen[bytes]:
     return program
 
 
+def appending(path: Path) -> subprocess.Popen[bytes]:
+    """Start a program that appends to a file, and return when it waits."""
+    return waiting("dd", "if=/proc/version", f"of={path}", "oflag=append", "conv=notrunc", "status=none")
+
+
 WAYS = [pytest.param("blackholed", marks=needs_room), "stopped", *MANNERS]
 
 
@@ -217,6 +222,29 @@ def test_programs_that_wait_for_one_file_all_wait_in_a_sleep_that_signals_end(ri
         watches = [stack.enter_context(StateWatch(program.pid)) for program in programs]
         assert [program.wait(10) for program in programs] == [1, 1, 1]
     assert max(watch.longest_s for watch in watches) < TIMEOUT_S / 2
+
+
+@pytest.mark.parametrize("how", WAYS[:3])
+def test_programs_that_want_to_write_to_one_unread_file_wait_in_a_sleep_that_signals_end(rig: Rig, how: str) -> None:
+    place = rig.arrange(f"written together, {how}")
+    with rig.failing(how), ExitStack() as stack:
+        programs = [stack.enter_context(appending(place / "cold-1")) for _ in range(3)]
+        watches = [stack.enter_context(StateWatch(program.pid)) for program in programs]
+        assert [program.wait(10) for program in programs] == [1, 1, 1]
+    assert max(watch.longest_s for watch in watches) < TIMEOUT_S / 2
+    assert (place / "cold-1").read_bytes() == COLD
+
+
+def test_however_many_programs_wait_for_the_server_the_others_are_answered_at_once(rig: Rig) -> None:
+    place = rig.arrange("crowded")
+    with rig.failing("stopped"), ExitStack() as stack:
+        crowd = [stack.enter_context(waiting("cat", place / f"cold-{1 + number % 6}")) for number in range(24)]
+        began = time.monotonic()
+        assert len(os.listdir(place)) == 7
+        assert (place / "warm").read_bytes() == b"warm"
+        took_s = time.monotonic() - began
+        assert all(program.poll() is None for program in crowd)
+        assert took_s < AT_ONCE_S / 2
 
 
 def test_moving_an_unread_file_to_where_names_are_local_keeps_nobody_from_its_directory(rig: Rig) -> None:

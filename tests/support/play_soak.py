@@ -2,13 +2,15 @@
 
 Programs edit all three places at random and read what the others wrote, the job runs again and again, and the command
 line asks its questions. Meanwhile memory, descriptors and threads of each process are sampled. The first quarter of
-the time is for warming up; then the second quarter is compared with the last.
+the time is for warming up; then the second quarter is compared with the last. Where anything stops going on, the run
+ends, and says what each thread of the daemons was doing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import random
@@ -18,14 +20,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from awaiting import wait_for_end
 from random_edits import Editor, Record
 
+from jobfs.cli.daemon import CRASH_NAME
+
+TRANSPORTS = ("kernel", "fusepy")
 SAMPLE_S = 5.0
 HANG_S = 120.0
 """No single thing that is done takes so long; what does hangs."""
@@ -97,7 +103,7 @@ class Studio:
         url = self._process.stdout.readline().split()[1]
         key = self._process.stdout.readline().split()[-1]
         self.pid = self._process.pid
-        self._environment = os.environ | {"JOBFS_URL": url, "JOBFS_API_KEY": key}
+        self._environment = os.environ | {"JOBFS_URL": url, "JOBFS_API_KEY": key, "PYTHONFAULTHANDLER": "1"}
         self._base = base
 
     def command(self, place: str, *words: str) -> str:
@@ -115,6 +121,10 @@ class Studio:
             raise RuntimeError(f"jobfs {' '.join(words)}: {done.stderr}")
         return done.stdout.strip()
 
+    def last_words(self, place: str) -> str:
+        """Return what the daemon of a place said when it was ended by SIGABRT: what its threads were doing."""
+        return (self._base / f"state-{place}" / CRASH_NAME).read_text(encoding="utf-8", errors="replace")
+
     def stop(self) -> None:
         """End the server."""
         self._process.send_signal(signal.SIGTERM)
@@ -125,10 +135,11 @@ class Repeated:
     """Something that is done again and again, in a thread, until ``stop``."""
 
     def __init__(self, name: str, pause_s: float, work: Callable[[], object]) -> None:
+        self.name = name
         self._pause_s = pause_s
         self._work = work
         self._is_over = threading.Event()
-        self.done = 0
+        self._done = 0
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -140,19 +151,52 @@ class Repeated:
             except Exception as error:  # noqa: BLE001 - told by stop, in the thread that ends the run
                 self._error = error
                 return
-            self.done += 1
+            self._done += 1
 
-    def stop(self) -> None:
-        """End, and return when it has ended.
+    @property
+    def done(self) -> int:
+        """How often it was done.
 
-        :raises Exception: what ended it before. :raises TimeoutError: it hangs.
+        :raises Exception: what ended it.
         """
-        self._is_over.set()
-        self._thread.join(HANG_S)
         if self._error is not None:
             raise self._error
-        if self._thread.is_alive():
-            raise TimeoutError(f"{self._thread.name} hangs")
+        return self._done
+
+    def stop(self, timeout_s: float) -> bool:
+        """Do it no more; return whether that is so within so many seconds."""
+        self._is_over.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+
+class Lookout:
+    """Sees to it that each load goes on."""
+
+    def __init__(self, loads: Sequence[Editor | Repeated]) -> None:
+        self._since = {load: (load.done, time.monotonic()) for load in loads}
+
+    def check(self) -> None:
+        """Look at each load.
+
+        :raises Exception: what ended one. :raises TimeoutError: one has not come any further for ``HANG_S``.
+        """
+        now = time.monotonic()
+        for load, (done, since) in self._since.items():
+            if load.done != done:
+                self._since[load] = (load.done, now)
+            elif now - since > HANG_S:
+                raise TimeoutError(f"{load.name} hangs, after {done} times")
+
+    def end(self) -> None:
+        """Stop every load.
+
+        :raises Exception: what ended one before. :raises TimeoutError: one does not end.
+        """
+        for load in self._since:
+            if not load.stop(HANG_S):
+                raise TimeoutError(f"{load.name} hangs")
+            print(f"{load.name:16} {load.done:7} times")
 
 
 def read_all(directory: Path) -> None:
@@ -163,15 +207,16 @@ def read_all(directory: Path) -> None:
 
 
 @contextmanager
-def places(studio: Studio, job: str, base: Path) -> Iterator[Mapping[str, Path]]:
-    """Mount and synchronise the job, each place by a process of its own."""
-    directories = {label: base / label for label in ("kernel", "fusepy", "folder")}
+def places(studio: Studio, job: str, base: Path, transports: Sequence[str]) -> Iterator[Mapping[str, Path]]:
+    """Mount by each transport and synchronise the job, each place by a process of its own."""
+    mounts = {f"{transport}-{number}": transport for number, transport in enumerate(transports, 1)}
+    directories = {label: base / label for label in (*mounts, "folder")}
     for directory in directories.values():
         directory.mkdir()
     started = []
     try:
         for label, directory in directories.items():
-            words = ("sync", "--background") if label == "folder" else ("mount", "--transport", label)
+            words = ("mount", "--transport", mounts[label]) if label in mounts else ("sync", "--background")
             studio.command(label, *words, "--yes", job, str(directory))
             started.append(label)
         yield directories
@@ -190,36 +235,55 @@ def processes(studio: Studio, directories: Mapping[str, Path]) -> list[Watched]:
     return found
 
 
-def play(seconds: float, seed: int, base: Path) -> list[Watched]:
+def play(seconds: float, seed: int, base: Path, transports: Sequence[str]) -> list[Watched]:
     """Run it all; return what the processes held."""
     dice = random.Random(seed)
     studio = Studio(base)
     try:
         job = studio.command("none", "jobs", "start", "--expert", "@jobfs/word-count", "--query", "x")
-        with places(studio, job, base) as directories:
+        with places(studio, job, base, transports) as directories:
             watched = processes(studio, directories)
-            loads: list[Editor | Repeated] = [
-                Editor(directory, label, Record(), random.Random(dice.random()), has_large=True)
-                for label, directory in directories.items()
-            ]
-            loads += [
-                Repeated(f"read {label}", 0.5, lambda directory=directory: read_all(directory))
-                for label, directory in directories.items()
-            ]
-            loads.append(Repeated("jobs", 15, lambda: continue_job(studio, job)))
-            loads.append(Repeated("questions", 7, lambda: studio.command("kernel", "status", "--json")))
-            loads.append(Repeated("trees", 11, lambda: studio.command("none", "tree", "--json", job)))
+            lookout = Lookout(loads_of(studio, job, directories, dice))
             try:
-                look_on(watched, seconds)
-                for load in loads:
-                    load.stop()
+                look_on(watched, lookout, seconds)
+                lookout.end()
             except BaseException:
-                for process in watched[1:]:  # whoever waits for a mount would wait for ever
-                    os.kill(process.pid, signal.SIGKILL)
+                tell_and_end(studio, watched[1:])
                 raise
     finally:
         studio.stop()
     return watched
+
+
+def loads_of(studio: Studio, job: str, directories: Mapping[str, Path], dice: random.Random) -> list[Editor | Repeated]:
+    """Begin all that is done."""
+    edits = [
+        Editor(directory, label, Record(), random.Random(dice.random()), has_large=True)
+        for label, directory in directories.items()
+    ]
+    reads = [
+        Repeated(f"read {label}", 0.5, lambda directory=directory: read_all(directory))
+        for label, directory in directories.items()
+    ]
+    asked = next(iter(directories))
+    return [
+        *edits,
+        *reads,
+        Repeated("jobs", 15, lambda: continue_job(studio, job)),
+        Repeated("questions", 7, lambda: studio.command(asked, "status", "--json")),
+        Repeated("trees", 11, lambda: studio.command("none", "tree", "--json", job)),
+    ]
+
+
+def tell_and_end(studio: Studio, daemons: Sequence[Watched]) -> None:
+    """End the daemons, for whoever waits for a mount would wait for ever; print what all threads were doing."""
+    faulthandler.dump_traceback(sys.stdout)
+    for daemon in daemons:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, signal.SIGABRT)
+    for daemon in daemons:
+        wait_for_end(daemon.pid)
+        print(f"-- {daemon.name} --\n{studio.last_words(daemon.name)}", flush=True)
 
 
 def continue_job(studio: Studio, job: str) -> None:
@@ -228,13 +292,14 @@ def continue_job(studio: Studio, job: str) -> None:
         studio.command("none", "jobs", "continue", job, "--query", "again")
 
 
-def look_on(watched: list[Watched], seconds: float) -> None:
+def look_on(watched: list[Watched], lookout: Lookout, seconds: float) -> None:
     """Sample until the time is over, and say now and then how things stand."""
     began = time.monotonic()
     told = 0
     while (passed := time.monotonic() - began) < seconds:
         for process in watched:
             process.sample()
+        lookout.check()
         if passed * 10 / seconds >= told:
             told += 1
             figures = [f"{one.name} {one.samples[-1].kib / 1024:.0f} MiB" for one in watched]
@@ -261,9 +326,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--transport", choices=TRANSPORTS, help="both mounts by this one (default: one by each)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jobfs-soak-", ignore_cleanup_errors=True) as base:
-        return table(play(options.minutes * 60, options.seed, Path(base)))
+        transports = (options.transport,) * 2 if options.transport else TRANSPORTS
+        return table(play(options.minutes * 60, options.seed, Path(base), transports))
 
 
 if __name__ == "__main__":

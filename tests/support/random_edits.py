@@ -66,6 +66,8 @@ class Editor:
         has_large: bool = False,
         rest_s: float = 0.2,
     ) -> None:
+        self.name = f"editor-{label}"
+        self.done = 0
         self.pause = threading.Lock()
         self._directory = directory
         self._label = label
@@ -74,20 +76,20 @@ class Editor:
         self._has_large = has_large
         self._rest_s = rest_s
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._edit, name=f"editor-{label}")
+        self._thread = threading.Thread(target=self._edit, name=self.name)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End, and return when it has ended."""
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """End; return whether it has ended, after so many seconds at the latest."""
         self._is_over.set()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _edit(self) -> None:
-        count = 0
         while not self._is_over.wait(self._dice.random() * self._rest_s):
             with self.pause, contextlib.suppress(OSError):
-                count += 1
-                self._act(self._version(count))
+                self.done += 1
+                self._act(self._version(self.done))
 
     def _version(self, count: int) -> bytes:
         data = f"{self._label}-{count}".encode()
@@ -111,8 +113,8 @@ class Editor:
         elif what == "delete":
             if self._gives_up(path):
                 path.unlink()
-        else:
-            self._move(path, self._directory / self._dice.choice(PLACES) / self._dice.choice(NAMES))
+        elif (target := self._directory / self._dice.choice(PLACES) / self._dice.choice(NAMES)) != path:
+            self._move(path, target)
 
     def _move(self, source: Path, target: Path) -> bool:
         """Rename over what was looked at, or to where nothing was; tell whether it was done."""

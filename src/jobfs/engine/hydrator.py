@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from jobfs.engine.patience import DEFAULT_DEADLINE_S
+from jobfs.engine.patience import DEFAULT_DEADLINE_S, LOCKED_DEADLINE_S
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import RevisionGone, Transfer
 from jobfs.engine.workspace import Workspace
@@ -57,10 +57,11 @@ class _Hydration:
         self._error: BaseException | None = None
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
 
-    async def wait(self, is_there: Callable[[], bool], deadline_s: float) -> None:
+    async def wait(self, is_there: Callable[[], bool], deadline_s: float, *, is_locked: bool = False) -> None:
         """Wait until something is there; the deadline starts anew with every sign of life.
 
-        A few bytes are none: a server that drips would keep everybody waiting for ever.
+        A few bytes are none: a server that drips would keep everybody waiting for ever. For who keeps others waiting
+        nothing but bytes is one, until all of them are here and only their hash is not.
         """
         while not is_there():
             if self._error is not None:
@@ -73,7 +74,9 @@ class _Hydration:
                     await future
             except TimeoutError:
                 enough = received + _SLOWEST_BYTES_PER_S * deadline_s
-                if self.transfer.steps == steps and self.transfer.received < enough:
+                counts_steps = not is_locked or self.transfer.arrived == self.revision.size
+                has_stepped = counts_steps and self.transfer.steps != steps
+                if not has_stepped and self.transfer.received < enough:
                     raise DeadlineExceeded(
                         f"hardly a byte from the server within {deadline_s:.0f} s", "try again when the server answers"
                     ) from None
@@ -120,9 +123,10 @@ class Hydrator:
 
     # -- what the faces ask for
 
-    async def fetch(self, node: NodeId) -> None:
+    async def fetch(self, node: NodeId, *, is_locked: bool = False) -> None:
         """Return once the node's bytes are here. Returns at once for dirty, hydrated, empty or vanished nodes.
 
+        :param is_locked: see ``patience.LOCKED_DEADLINE_S``. The download goes on after that.
         :raises ApiError: the download failed. :raises DeadlineExceeded: no progress within the deadline.
         """
         record = self._state.local.get(node)
@@ -130,7 +134,11 @@ class Hydrator:
             return
         if record.content.revision is not None and record.content.size:
             hydration = self._start(node, record.content.revision)
-            await hydration.wait(lambda: hydration.is_done, self._deadline_s)
+            await self._wait_for_end(hydration, is_locked)
+
+    async def _wait_for_end(self, hydration: _Hydration, is_locked: bool) -> None:
+        deadline_s = min(LOCKED_DEADLINE_S, self._deadline_s) if is_locked else self._deadline_s
+        await hydration.wait(lambda: hydration.is_done, deadline_s, is_locked=is_locked)
 
     async def read(self, record: LocalNode, offset: int, size: int) -> bytes:
         """Return bytes of a file that is not hydrated, as soon as they have arrived.
@@ -171,12 +179,12 @@ class Hydrator:
         if record.blob is None and revision is not None and revision in self._running:
             self._kept.setdefault(record.id, None)
 
-    async def fetch_kept(self, record: LocalNode) -> None:
-        """Return once the bytes of a detached, open file are here."""
+    async def fetch_kept(self, record: LocalNode, *, is_locked: bool = False) -> None:
+        """Return once the bytes of a detached, open file are here; see ``fetch``."""
         if record.content is not None and record.content.revision is not None and self._kept.get(record.id) is None:
             self._kept.setdefault(record.id, None)
             hydration = self._start(record.id, record.content.revision)
-            await hydration.wait(lambda: hydration.is_done, self._deadline_s)
+            await self._wait_for_end(hydration, is_locked)
 
     def take_kept(self, node: NodeId) -> BlobId | None:
         """Hand over the bytes of a detached file, once; None while they are not here."""

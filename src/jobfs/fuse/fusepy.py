@@ -48,8 +48,12 @@ T = TypeVar("T")
 
 _CACHE_S = 1.0
 _LOOK_S = 0.2
+_THREADS, _IDLE_THREADS = 256, 8
+"""As many programs as that can wait for the network before others wait for them; libfuse itself takes ten."""
+
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
+_HAS_MAX_THREADS = (3, 12)
 _KEEP_OWNER = (-1, 0xFFFFFFFF)
 _ASYNC_READ, _ASYNC_DIO = 1 << 0, 1 << 15
 """FUSE_CAP_ASYNC_READ and FUSE_CAP_ASYNC_DIO of libfuse 3."""
@@ -74,6 +78,7 @@ class FusepyTransport:
         self._mountpoint = Path()
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
+        self._operations: _Operations | None = None
 
     async def mount(self, vfs: Vfs, mountpoint: Path, options: MountOptions) -> None:
         """Mount, and return when the kernel has been answered and the mount serves.
@@ -88,7 +93,7 @@ class FusepyTransport:
             await asyncio.to_thread(mounting.make_room, mountpoint)
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        operations = _Operations(vfs, loop, options, ready)
+        operations = self._operations = _Operations(vfs, loop, options, ready)
         self._mountpoint = mountpoint
         self._thread = threading.Thread(
             target=self._serve, args=(operations, options, loop, ready), name="jobfs-fuse", daemon=True
@@ -107,6 +112,8 @@ class FusepyTransport:
         flags: dict[str, Any] = {"ro": True} if options.read_only else {}
         if options.allow_other:
             flags["allow_other"] = True
+        if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= _HAS_MAX_THREADS:
+            flags |= {"max_threads": _THREADS, "max_idle_threads": _IDLE_THREADS}
         try:
             _Binding(
                 operations,
@@ -120,7 +127,6 @@ class FusepyTransport:
         except (RuntimeError, OSError) as error:
             self._failure = error
         finally:
-            operations.close()
             loop.call_soon_threadsafe(self._finish, operations, ready)
 
     def _finish(self, operations: _Operations, ready: asyncio.Future[None]) -> None:
@@ -147,6 +153,8 @@ class FusepyTransport:
         """
         if not self._ended.is_set():
             await asyncio.to_thread(self._detach)
+            if self._operations is not None:
+                self._operations.give_up()
         await self.wait_unmounted()
 
     def _detach(self) -> None:
@@ -228,7 +236,7 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         self._loop = loop
         self._options = options
         self._ready = ready
-        self._waiting: set[concurrent.futures.Future[Any]] = set()
+        self._waits: set[asyncio.Task[Any]] = set()
 
     # -- from libfuse's threads to the loop
 
@@ -239,11 +247,13 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         def run() -> None:
             try:
                 done.set_result(function())
-            except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
-                done.set_exception(error)
+            except BaseException as error:
+                done.set_exception(error)  # raised again in the thread that asked
+                if not isinstance(error, Exception):
+                    raise
 
         self._loop.call_soon_threadsafe(run)
-        return self._result(done)
+        return done.result()
 
     def _do(self, function: Callable[[], None]) -> int:
         """Run a plain function that has no result on the loop; 0 is libfuse's "done"."""
@@ -251,30 +261,36 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def _wait(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Run a coroutine on the loop and return its result."""
+        """Run a coroutine on the loop and return its result, which counts also where it is no longer wanted: a handle
+        that was made has to be closed.
 
-        async def run() -> T:
-            return await make()
-
-        done = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        :raises OSError: EINTR where the program gave up, or the mount ends.
+        """
+        begun: concurrent.futures.Future[asyncio.Task[Any]] = concurrent.futures.Future()
+        done = asyncio.run_coroutine_threadsafe(self._run(make, begun), self._loop)
         while not concurrent.futures.wait((done,), _LOOK_S).done:
             if _is_given_up():
-                done.cancel()
-        return self._result(done)
-
-    def _result(self, done: concurrent.futures.Future[T]) -> T:
-        self._waiting.add(done)
+                self._loop.call_soon_threadsafe(begun.result().cancel)
         try:
             return done.result()
         except concurrent.futures.CancelledError:
             raise fail(errno.EINTR) from None
-        finally:
-            self._waiting.discard(done)
 
-    def close(self) -> None:
-        """Let go of threads that still wait."""
-        for done in list(self._waiting):
-            done.cancel()
+    async def _run(self, make: Callable[[], Awaitable[T]], begun: concurrent.futures.Future[asyncio.Task[Any]]) -> T:
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("a coroutine is run by a task")
+        begun.set_result(task)
+        self._waits.add(task)
+        try:
+            return await make()
+        finally:
+            self._waits.discard(task)
+
+    def give_up(self) -> None:
+        """End what programs wait for: libfuse ends only after its threads; on the loop."""
+        for task in self._waits:
+            task.cancel()
 
     def end(self) -> None:
         """Close what programs left open when the mount was taken away from them; on the loop."""
@@ -443,8 +459,8 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
     def open(self, path: str, flags: int) -> int:
         async def open_and_confirm() -> int:
             handle = self._vfs.open(self._node(path), flags)
-            if self._vfs.is_cold(handle):
-                await self._vfs.confirm(handle)
+            if self._vfs.is_cold(handle, flags):
+                await self._vfs.confirm(handle, is_locked=True)  # libfuse keeps the path until it is open
             return handle.number
 
         return self._wait(open_and_confirm)

@@ -42,11 +42,11 @@ class OpenFileRequests:
         handle = self._vfs.open(NodeId(header.node), wanted.flags)
         if wanted.open_flags & protocol.OPEN_KILL_SUIDGID:
             drop_privileges(self._vfs, NodeId(header.node))
-        return self._open_cold(handle) if self._vfs.is_cold(handle) else opened(handle)
+        return self._open_cold(handle) if self._vfs.is_cold(handle, wanted.flags) else opened(handle)
 
     async def _open_cold(self, handle: Handle) -> bytes:
         is_coming = await self._vfs.confirm(handle)
-        return opened(handle, is_bypassing=self.may_bypass and not is_coming)
+        return opened(handle, is_bypassing=self.may_bypass and not is_coming and not handle.is_writable)
 
     def _read(self, header: RequestHeader, body: memoryview) -> Answer:
         wanted = protocol.READ_IN.read(body)

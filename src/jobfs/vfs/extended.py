@@ -6,10 +6,13 @@ local-only places there are none, and setting any other attribute is ENOTSUP, so
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from dataclasses import replace
 
+from jobfs.engine.patience import LOCKED_DEADLINE_S
 from jobfs.engine.session import Session
+from jobfs.errors import DeadlineExceeded
 from jobfs.model import Lifecycle, LocalNode, NodeId
 from jobfs.vfs.namespace import Namespace, fail
 
@@ -78,8 +81,10 @@ class ExtendedAttributes:
     async def set(self, node: NodeId, name: str, value: bytes) -> None:
         """Set the lifecycle at the server and wait for its answer; everything else is refused.
 
+        The kernel holds the file's lock meanwhile.
+
         :raises OSError: ENOTSUP for other namespaces and names, EPERM for our read-only ones, EINVAL for other values.
-        :raises ApiError: the server refused or did not answer.
+        :raises ApiError: the server refused. :raises DeadlineExceeded: it did not answer; it may be done all the same.
         """
         if not name.startswith(_PREFIX):
             raise fail(errno.ENOTSUP)
@@ -92,7 +97,12 @@ class ExtendedAttributes:
         base = self._session.state.base.get(node)
         if base is None or base.item is None:
             raise fail(errno.EAGAIN)
-        item = await self._session.remote.update(base.item, lifecycle=lifecycle)
+        try:
+            async with asyncio.timeout(LOCKED_DEADLINE_S):
+                item = await self._session.remote.update(base.item, lifecycle=lifecycle)
+        except TimeoutError:
+            self._session.feed.request()  # which tells whether it was done all the same
+            raise DeadlineExceeded("the server has not answered", f"look at {LIFECYCLE} before trying again") from None
         known = self._session.state.base.get(node)
         if known is not None:
             changed = replace(known, item=item.id, is_shared=item.lifecycle is Lifecycle.APPLICATION)

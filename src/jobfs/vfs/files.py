@@ -331,7 +331,17 @@ class Files:
         return record
 
     async def _make_ready(self, inode: OpenInode) -> None:
-        """Bring the file to where its bytes may be changed. What was read before an await is read again after it."""
+        """Bring the file to where its bytes may be changed. What was read before an await is read again after it.
+
+        The kernel holds the file's lock meanwhile. Most of what has to wait did so when the file was opened.
+        """
+        inode.waiting += 1
+        try:
+            await self._await_ready(inode)
+        finally:
+            inode.waiting -= 1
+
+    async def _await_ready(self, inode: OpenInode) -> None:
         while True:
             record = self._namespace.record(inode.node)
             if self._is_ready(inode, record) or self._make_ready_now(inode, record):
@@ -339,10 +349,10 @@ class Files:
             record = self._namespace.record(inode.node)
             if record.blob is None:
                 if inode.is_detached:
-                    await self._hydrator.fetch_kept(record)
+                    await self._hydrator.fetch_kept(record, is_locked=True)
                     self._adopt_kept(inode, record)
                 else:
-                    await self._hydrator.fetch(record.id)
+                    await self._hydrator.fetch(record.id, is_locked=True)
                 continue
             await self._copy_aside(inode, record.blob)
 

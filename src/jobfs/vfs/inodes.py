@@ -25,6 +25,7 @@ class OpenInode:
 
     :param record: the node's record, valid only while ``is_detached``.
     :param descriptor: open on the blob named ``blob``; None until the bytes are needed or here.
+    :param waiting: so many changes of bytes wait for the whole file, and keep others waiting.
     :param is_unsaved: size or times in the tree are newer than in the store.
     :param is_kept: the version before the writing that is under way is in the history, or was none.
     :param was_replaced: detached by a remote change, not by a program: what is written here becomes a conflict copy.
@@ -33,6 +34,7 @@ class OpenInode:
     node: NodeId
     handles: int = 0
     writers: int = 0
+    waiting: int = 0
     descriptor: int | None = None
     blob: BlobId | None = None
     record: LocalNode | None = None

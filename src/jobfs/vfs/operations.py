@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from jobfs.engine.session import Session
+from jobfs.engine.transfer import SMALL_BYTES
 from jobfs.engine.workspace import Happening, LocalChange
 from jobfs.errors import DeadlineExceeded, JobfsError, NotFound
 from jobfs.model import ROOT, Kind, LocalNode, NodeId
@@ -33,6 +34,16 @@ _SLOWEST_UPLOAD_BYTES_PER_S = 16 * 1024
 _SAME_FAILURE_S = 1.0
 
 Names = list[tuple[str, NodeId]]
+
+
+def _wants_all(handle: Handle, record: LocalNode) -> bool:
+    """Tell whether who opened a cold file needs the whole of it: he writes, and is not likely to read a part of much.
+
+    Where somebody waits for the whole under the file's lock, whoever opens it for writing waits before he wants that.
+    """
+    size = record.content.size if record.content is not None else 0
+    is_small = size <= SMALL_BYTES or not handle.is_readable
+    return handle.is_writable and (is_small or bool(handle.inode.waiting))
 
 
 class _Failure(NamedTuple):
@@ -208,7 +219,9 @@ class Vfs:
         """Set the length of a file."""
         if self.control.owns(node):
             raise fail(errno.EPERM)
-        await self.files.truncate(node, size)
+        if not self.files.truncate_now(node, size):
+            with self._remembering_failure(node):
+                await self.files.truncate(node, size)
 
     # -- files
 
@@ -223,20 +236,31 @@ class Vfs:
         handle.snapshot = self.control.content(node)
         return handle
 
-    def is_cold(self, handle: Handle) -> bool:
-        """Tell whether a handle was opened for reading alone and nothing of the file is here: see ``confirm``."""
-        if handle.snapshot is not None or handle.is_writable:
+    def is_cold(self, handle: Handle, flags: int = 0) -> bool:
+        """Tell whether nothing of an open file is here, and its open has to wait for that: see ``confirm``.
+
+        :param flags: of open(2). Who writes but does not want to wait (``touch``) does not wait, nor does anybody who
+            writes while the server is known not to answer: he may well cut the file, or only set its times.
+        """
+        if handle.snapshot is not None:
+            return False
+        if handle.is_writable and (flags & os.O_NONBLOCK or self.session.offline is not None):
             return False
         record = self.namespace.record(handle.inode.node)
         return record.blob is None and record.content is not None and record.content.size > 0
 
-    async def confirm(self, handle: Handle) -> bool:
-        """Wait for the first byte of a cold file while its open can still start over.
+    async def confirm(self, handle: Handle, *, is_locked: bool = False) -> bool:
+        """Wait for a cold file while it is being opened: no lock of the kernel is held then, and signals end the wait.
 
-        A version that the server no longer has cannot be read by anybody. Found out here, the open fails with ESTALE,
+        Who only reads waits for the first byte, for a moment. Who writes waits for the whole file, without which
+        nothing can be changed in it, as long as it comes; but for a large file that is opened for reading too, of which
+        programs such as databases may want a few pages.
+
+        A version that the server no longer has cannot be had by anybody. Found out here, the open fails with ESTALE,
         upon which the kernel looks the name up anew, and finds the version that the listing taken meanwhile shows.
-        Where the server cannot be reached, or takes longer than a moment, the open succeeds; reading meets the error.
+        Where the server cannot be reached, or takes too long, the open succeeds; reading and writing meet the error.
 
+        :param is_locked: others wait uninterruptibly for this open.
         :return: whether the first byte is here.
         :raises OSError: ESTALE; the handle is closed then, as by any other exception that leaves this.
         """
@@ -244,8 +268,12 @@ class Vfs:
             return True  # its bytes came meanwhile
         record = self.namespace.record(handle.inode.node)
         try:
-            async with asyncio.timeout(_CONFIRM_S):
-                await self.session.hydrator.read(record, 0, 1)
+            if _wants_all(handle, record):
+                with self._remembering_failure(record.id):
+                    await self.session.hydrator.fetch(record.id, is_locked=is_locked)
+            else:
+                async with asyncio.timeout(_CONFIRM_S):
+                    await self.session.hydrator.read(record, 0, 1)
             return True
         except NotFound:
             self.release(handle)
@@ -282,12 +310,18 @@ class Vfs:
         When reading ahead fails, the kernel reads the first page once more to learn the reason; waiting for another
         deadline then would make the program wait for two.
         """
-        node = handle.inode.node
+        with self._remembering_failure(handle.inode.node):
+            return await self.files.read(handle, size, offset)
+
+    @contextmanager
+    def _remembering_failure(self, node: NodeId) -> Iterator[None]:
+        """Wait for a file's bytes in the block. Where that was just done in vain it fails as it did, at once."""
         known = self._failures.get(node)
-        if known is not None and self.workspace.clock.monotonic_s() < known.until_s:
+        is_here = self.namespace.record(node).blob is not None
+        if known is not None and not is_here and self.workspace.clock.monotonic_s() < known.until_s:
             raise known.error
         try:
-            return await self.files.read(handle, size, offset)
+            yield
         except JobfsError as error:
             self._failures[node] = _Failure(self.workspace.clock.monotonic_s() + _SAME_FAILURE_S, error)
             raise
@@ -297,8 +331,12 @@ class Vfs:
         return self.files.write_now(handle, data, offset)
 
     async def write(self, handle: Handle, data: bytes | memoryview, offset: int) -> int:
-        """Write, bringing the file here before its first change."""
-        return await self.files.write(handle, data, offset)
+        """Write, bringing the file here before its first change.
+
+        Those who wait for the file's lock while one waits for its bytes meet his failure, not each another deadline.
+        """
+        with self._remembering_failure(handle.inode.node):
+            return await self.files.write(handle, data, offset)
 
     def flush_now(self, handle: Handle) -> bool:
         """Serve close(2) at once, or return False where ``flush`` has to wait for the server."""
@@ -349,15 +387,18 @@ class Vfs:
 
     def release(self, handle: Handle) -> None:
         """Close a handle."""
-        self._failures.pop(handle.inode.node, None)
+        node = handle.inode.node
         if handle.snapshot is not None:
             self.table.close(handle)
         else:
             self.files.release(handle)
+        if node not in self.table.inodes:
+            self._failures.pop(node, None)  # who opens it now tries anew
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """Serve fallocate(2)."""
-        await self.files.allocate(handle, mode, offset, length)
+        with self._remembering_failure(handle.inode.node):
+            await self.files.allocate(handle, mode, offset, length)
 
     def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Serve lseek(2) with SEEK_DATA and SEEK_HOLE."""
