@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from folder_harness import QUICK, Desk, run
 from kept_versions import kept_bytes
+from story_harness import TimedRemote, doing
 
 from jobfs.folder.disk import Disk
 from jobfs.folder.sync import SyncOptions
@@ -191,3 +192,32 @@ def test_what_a_dead_process_left_unfinished_is_removed(tmp_path: Path) -> None:
     assert dies_after(desk, 1, ONCE)
     assert [path.name.endswith(".new") for path in desk.root.iterdir() if path.name != ".jobfs"] == [True]
     assert run(desk.in_step()) == {"a": b"a"}
+
+
+def test_a_death_while_a_file_gets_its_hidden_name_leaves_it_only_its_own(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.model.put("a", b"a")
+    run(desk.in_step())
+    os.link(desk.root / "a", desk.root / ".a.jobfs-0123abcd.old")
+    assert run(desk.in_step()) == {"a": b"a"}
+
+
+def test_another_file_under_a_hidden_name_stays_and_the_user_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("a", b"a")
+    desk.write(".a.jobfs-0123abcd.old", b"b")
+    summary = run(desk.sync())
+    assert [problem.path for problem in summary.problems] == [".a.jobfs-0123abcd.old"]
+    assert desk.tree() == {"a": b"a", ".a.jobfs-0123abcd.old": b"b"}
+
+
+def test_a_directory_renamed_while_something_is_downloaded_into_it_keeps_no_rest_of_that(tmp_path: Path) -> None:
+    remote = TimedRemote()
+    desk = Desk(tmp_path, remote)
+    remote.put("d", None)
+    remote.put("d/old", b"old")
+    run(desk.sync())
+    remote.put("d/new", b"new")
+    remote.meanwhile["download"] = doing(lambda: (desk.root / "d").rename(desk.root / "e"))
+    run(desk.sync())
+    assert desk.tree() == remote.tree() == {"e": None, "e/old": b"old", "e/new": b"new"}

@@ -23,7 +23,7 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import receive
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.attempt import EXPECTED, Attempts, Changed, Observer, Outdated
-from jobfs.folder.disk import Disk, Seen, seen_of
+from jobfs.folder.disk import Disk, Seen
 from jobfs.folder.names import is_copy_name
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.where import Where
@@ -87,6 +87,8 @@ class Contents:
         self.tokens = tokens
         self._slots = asyncio.Semaphore(PARALLEL_DOWNLOADS)
         self._ready: list[_Ready] = []
+        self.arriving: set[str] = set()
+        """The tokens in the names of downloads that are not in their places yet."""
 
     async def pull(self, change: Pull, place: str) -> set[NodeId]:
         """Bring a content to its place; return the nodes to plan again now.
@@ -96,22 +98,28 @@ class Contents:
         :param place: for messages and scans.
         """
         async with self._slots:
+            token = self.tokens()
+            self.arriving.add(token)
             try:
-                ready = await self._prepare(change)
+                ready = await self._prepare(change, token)
             except EXPECTED as error:
                 return self._attempts.fail(change.node, place, error)
-            return await ready.done
+            else:
+                return await ready.done
+            finally:
+                self.arriving.discard(token)
 
     # -- before the target is touched
 
-    async def _prepare(self, change: Pull) -> _Ready:
+    async def _prepare(self, change: Pull, token: str) -> _Ready:
         place, record = self._aim(change)
         parent, _, name = place.rpartition("/")
-        hidden = hidden_name(name, self.tokens(), Suffix.NEW)
+        hidden = hidden_name(name, token, Suffix.NEW)
         temporary = f"{parent}/{hidden}" if parent else hidden
         mode = None if record is None else record.mode
+        descriptor = self._disk.create(temporary)
         try:
-            content, seen = await self._download(temporary, change.entry, mode)
+            content, seen = await self._download(descriptor, temporary, change.entry, mode)
         except BaseException:
             self._discard(change, temporary)
             raise
@@ -137,21 +145,20 @@ class Contents:
         record = self._where.present(change.node)
         return self._where.own(record), record
 
-    async def _download(self, temporary: str, entry: Entry, mode: int | None) -> tuple[Content, Seen]:
+    async def _download(self, descriptor: int, temporary: str, entry: Entry, mode: int | None) -> tuple[Content, Seen]:
         """Download an entry's bytes into a new file, with its time and mode, and wait until the disk has them.
 
         :param mode: of the file that is replaced, whose permission is another change's matter; None: of a new file.
         """
         revision = _revision(entry)
-        descriptor = self._disk.create(temporary)
         try:
             sha256 = await receive(self._remote, revision, descriptor)
             if mtime_ns := mtime_of(entry):
                 self._disk.set_mtime(temporary, mtime_ns)
-            usual = seen_of(descriptor).mode
+            usual = self._disk.look_at(descriptor).mode
             self._disk.set_mode(temporary, writable_as(usual, entry.permission) if mode is None else mode)
-            await asyncio.to_thread(os.fsync, descriptor)
-            return Content(revision.size, sha256, revision), seen_of(descriptor)
+            await asyncio.to_thread(self._disk.sync, descriptor)
+            return Content(revision.size, sha256, revision), self._disk.look_at(descriptor)
         finally:
             os.close(descriptor)
 
@@ -166,7 +173,8 @@ class Contents:
         return blob, before
 
     def _import(self, place: str) -> BlobId:
-        blob, _, _ = self._state.blobs.import_file(self._disk.path(place))
+        with self._disk.open(place) as source:
+            blob, _, _ = self._state.blobs.import_file(source)
         descriptor = self._state.blobs.open(blob)
         try:
             os.fsync(descriptor)
@@ -218,13 +226,15 @@ class Contents:
     def _discard(self, change: Pull, temporary: str) -> None:
         """Remove a download that found no place; also where its directory was renamed under it.
 
-        Where even that fails, the next start removes it (``scan``).
+        Where even that fails, as where no scan has seen yet where the directory is now, a scan removes it.
         """
         record = self._local.get(change.node)
         parent = record.parent if record is not None else change.entry.parent
-        for place in {temporary, self._where.below(parent, temporary.rpartition("/")[2])}:
+        for place in (temporary, self._where.below(parent, temporary.rpartition("/")[2])):
             with suppress(OSError):
                 self._disk.remove_file(place)
+                return
+        self._observer.revisit("", change.node)
 
     def _place(self, ready: _Ready) -> None:
         place, record = self._aim(ready.change)

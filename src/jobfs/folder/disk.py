@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobfs.folder.names import folded, why_not_on_windows
+from jobfs.folder.system import System
 from jobfs.model import Kind, LocalNode, Trouble
 from jobfs.planner.naming import OWN_FOLDER
 
@@ -29,6 +31,7 @@ _CHUNK = 1 << 20
 _SMALL_BYTES = 1 << 16
 """Up to here a file is hashed in one piece: the buffer for more takes half as long again as all the rest."""
 
+_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _IS_WINDOWS = os.name == "nt"
 _INODE_BITS = (1 << 63) - 1  # what SQLite's integers hold
 _MOUNT_POINT_TAG = 0xA0000003  # a Windows junction
@@ -86,13 +89,15 @@ class Disk:
     """A folder on the local disk.
 
     :param root: an absolute path; the directory need not exist yet.
+    :param system: what it is asked of.
 
     ``folds_names`` tells whether this file system takes names for one that differ in case, or in how their characters
     are composed (``learn_folding``).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, system: System = os) -> None:
         self.root = root
+        self._system = system
         self.folds_names = False
         self._prefix = f"{root}{os.sep}"
 
@@ -100,7 +105,18 @@ class Disk:
         """Return where a place is."""
         return self.root / place if place else self.root
 
+    def _at(self, place: str) -> str:
+        return str(self.path(place))
+
     # -- looking
+
+    def identity(self) -> str | None:
+        """Return what this directory is to the system, whatever is in it; None where there is none."""
+        try:
+            found = self._system.stat(self._at(""))
+        except OSError:
+            return None
+        return f"{found.st_dev}:{found.st_ino}" if stat.S_ISDIR(found.st_mode) else None
 
     def look(self, place: str) -> Seen | None:
         """Return what is at a place, without following a link there; None where there is nothing.
@@ -108,9 +124,13 @@ class Disk:
         :raises OSError: it cannot be told.
         """
         try:
-            return _seen(os.lstat(self._prefix + place))  # no Path: thousands of looks are one scan
+            return _seen(self._system.lstat(self._prefix + place))  # no Path: thousands of looks are one scan
         except _MISSING:
             return None
+
+    def look_at(self, descriptor: int) -> Seen:
+        """Return a look at an open file."""
+        return _seen(self._system.fstat(descriptor))
 
     def is_real(self, place: str) -> bool:
         """Tell whether a directory and all above it, up to the root, are directories and no links."""
@@ -124,7 +144,8 @@ class Disk:
     def names(self, place: str) -> set[str]:
         """Return the names in a directory; empty where it cannot be read."""
         try:
-            return {path.name for path in self.path(place).iterdir()}
+            with self._system.scandir(self._at(place)) as found:
+                return {entry.name for entry in found}
         except OSError:
             return set()
 
@@ -141,7 +162,7 @@ class Disk:
         listed = Listed(place)
         prefix = f"{place}/" if place else ""
         try:
-            with os.scandir(self.path(place)) as found:
+            with self._system.scandir(self._at(place)) as found:
                 for entry in found:
                     self._take(listed, entry, prefix + entry.name, is_ignored)
         except _MISSING:
@@ -155,7 +176,7 @@ class Disk:
     ) -> None:
         try:
             # Windows fills in no inode numbers while listing.
-            seen = _seen(os.lstat(entry.path) if _IS_WINDOWS else entry.stat(follow_symlinks=False))
+            seen = _seen(self._system.lstat(entry.path) if _IS_WINDOWS else entry.stat(follow_symlinks=False))
         except FileNotFoundError:
             return
         if is_ignored(place, seen.kind is Kind.DIRECTORY):
@@ -166,6 +187,15 @@ class Disk:
         else:
             listed.odd[entry.name] = trouble
 
+    def open(self, place: str) -> io.FileIO:
+        """Open a file to read it."""
+        return io.FileIO(self._system.open(self._at(place), os.O_RDONLY | _PLAIN), "rb")
+
+    def read(self, place: str) -> bytes:
+        """Return the bytes of a small file."""
+        with self.open(place) as reader:
+            return reader.read()
+
     def digest(self, place: str) -> tuple[Seen, str] | None:
         """Return a file's SHA-256 with the look that it belongs to; None where it changed meanwhile or is no file.
 
@@ -175,9 +205,9 @@ class Disk:
         if before is None or before.kind is not Kind.FILE:
             return None
         try:
-            with self.path(place).open("rb", buffering=0) as reader:
+            with self.open(place) as reader:
                 if before.size <= _SMALL_BYTES:
-                    sha256 = hashlib.sha256(reader.readall()).hexdigest()
+                    sha256 = hashlib.sha256(reader.read()).hexdigest()
                 else:
                     sha256 = hashlib.file_digest(reader, "sha256").hexdigest()
         except _MISSING:
@@ -196,7 +226,7 @@ class Disk:
         probe = f"{OWN_FOLDER}/probe-\N{LATIN SMALL LETTER E WITH ACUTE}"
         with suppress(OSError):
             if self.look(probe) is None:
-                self.path(probe).touch()
+                os.close(self._system.open(self._at(probe), os.O_WRONLY | os.O_CREAT | _PLAIN, 0o666))
             return self.look(unicodedata.normalize("NFD", probe)) is not None
         return False
 
@@ -211,23 +241,35 @@ class Disk:
 
         :raises FileExistsError: something is there.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(self.path(place), flags, 0o666)
+        return self._system.open(self._at(place), os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN, 0o666)
+
+    def write_own(self, place: str, data: bytes) -> None:
+        """Give a small file of ours its content, whole or not at all; its directory is made."""
+        with suppress(FileExistsError):
+            self._system.mkdir(self._at(place.rpartition("/")[0]))
+        fresh = self._at(f"{place}.new")
+        with os.fdopen(self._system.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _PLAIN, 0o666), "wb") as sink:
+            sink.write(data)
+        self._system.replace(fresh, self._at(place))
+
+    def sync(self, descriptor: int) -> None:
+        """Wait until an open file is on the disk."""
+        self._system.fsync(descriptor)
 
     def put_new(self, source: str, target: str) -> None:
         """Move a file to a place where nothing is; ``FileExistsError``, and nothing done, where something is."""
         if not _IS_WINDOWS and self._link(source, target):
-            self.path(source).unlink()
+            self._system.unlink(self._at(source))
             return
         if not _IS_WINDOWS and self.look(target) is not None:
-            raise _taken(self.path(target))
-        self.path(source).rename(self.path(target))  # on Windows this never replaces
+            raise _taken(self._at(target))
+        self._system.rename(self._at(source), self._at(target))  # on Windows this never replaces
 
     def put_over(self, source: str, target: str) -> None:
         """Move a file over another one, atomically."""
         if _IS_WINDOWS:
             self._loosen(target)
-        self.path(source).replace(self.path(target))
+        self._system.replace(self._at(source), self._at(target))
 
     def duplicate(self, source: str, target: str) -> None:
         """Make a file's bytes appear at a second place too.
@@ -237,16 +279,18 @@ class Disk:
         if self._link(source, target):
             return
         descriptor = self.create(target)
-        with os.fdopen(descriptor, "wb") as sink, self.path(source).open("rb") as reader:
+        with os.fdopen(descriptor, "wb") as sink, self.open(source) as reader:
             shutil.copyfileobj(reader, sink, _CHUNK)
             sink.flush()
-            os.fsync(sink.fileno())
-        shutil.copystat(self.path(source), self.path(target))
+            self.sync(sink.fileno())
+        found = self._system.lstat(self._at(source))
+        self.set_mtime(target, found.st_mtime_ns)
+        self.set_mode(target, stat.S_IMODE(found.st_mode))
 
     def _link(self, source: str, target: str) -> bool:
         """Give a file a second name; False where this file system has no such thing."""
         try:
-            os.link(self.path(source), self.path(target), follow_symlinks=False)
+            self._system.link(self._at(source), self._at(target), follow_symlinks=False)
         except NotImplementedError:
             return False
         except OSError as error:
@@ -257,18 +301,19 @@ class Disk:
 
     def make_directory(self, place: str) -> None:
         """Make a directory; ``FileExistsError`` where something is."""
-        self.path(place).mkdir()
+        self._system.mkdir(self._at(place))
 
     def move(self, source: str, target: str, *, is_directory: bool) -> None:
         """Move something to a place where nothing is; ``FileExistsError`` where something is."""
         there, own = self.look(target), self.look(source)
         is_itself = there is not None and own is not None and there.inode == own.inode
         if is_itself and folded(source) == folded(target):
-            self.path(source).rename(self.path(target))  # only the spelling differs, and this system sees one name
+            # Only the spelling differs, and this system sees one name.
+            self._system.rename(self._at(source), self._at(target))
         elif there is not None:
-            raise _taken(self.path(target))
+            raise _taken(self._at(target))
         elif is_directory:
-            self.path(source).rename(self.path(target))  # never replaces what holds anything
+            self._system.rename(self._at(source), self._at(target))  # never replaces what holds anything
         else:
             self.put_new(source, target)
 
@@ -276,12 +321,12 @@ class Disk:
         """Remove a file."""
         if _IS_WINDOWS:
             self._loosen(place)
-        self.path(place).unlink()
+        self._system.unlink(self._at(place))
 
     def remove_directory(self, place: str) -> bool:
         """Remove a directory; False where it is not empty."""
         try:
-            self.path(place).rmdir()
+            self._system.rmdir(self._at(place))
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -292,33 +337,33 @@ class Disk:
 
     def set_mtime(self, place: str, mtime_ns: int) -> None:
         """Set the time of a file's last change, in nanoseconds since the epoch."""
-        os.utime(self.path(place), ns=(mtime_ns, mtime_ns))
+        self._system.utime(self._at(place), ns=(mtime_ns, mtime_ns))
 
     def set_mode(self, place: str, mode: int) -> None:
         """Set a file's permission bits, as far as the system has them."""
-        self.path(place).chmod(mode)
+        self._system.chmod(self._at(place), mode)
 
     def _loosen(self, place: str) -> None:
         seen = self.look(place)
         if seen is not None and not seen.mode & stat.S_IWUSR:
-            self.path(place).chmod(seen.mode | stat.S_IWUSR)
+            self._system.chmod(self._at(place), seen.mode | stat.S_IWUSR)
 
     def sync_directory(self, place: str) -> None:
         """Wait until the names in a directory are on the disk; where the system cannot, it journals them itself."""
         if _IS_WINDOWS:
             return
         try:
-            descriptor = os.open(self.path(place), os.O_RDONLY)
+            descriptor = self._system.open(self._at(place), os.O_RDONLY)
         except _MISSING:
             return  # it was moved away; whoever moves it syncs the directories concerned
         try:
-            os.fsync(descriptor)
+            self._system.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
-def _taken(path: Path) -> FileExistsError:
-    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+def _taken(path: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
 
 def trouble_of(name: str, seen: Seen) -> tuple[Trouble, str] | None:
@@ -350,11 +395,6 @@ def _kind(found: os.stat_result) -> Kind | None:
 def reason_of(error: OSError) -> str:
     """Return the system's words for an error, without the path that the caller names anyway."""
     return error.strerror or str(error)
-
-
-def seen_of(descriptor: int) -> Seen:
-    """Return a look at an open file."""
-    return _seen(os.fstat(descriptor))
 
 
 _KINDS = {

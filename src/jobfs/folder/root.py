@@ -61,14 +61,10 @@ class Root:
             )
 
     def _mark(self, identity: str) -> None:
-        inode = self._inode()
+        inode = self._disk.identity()
         try:
             if self._identity() != identity:
-                marker = self._disk.path(MARKER)
-                marker.parent.mkdir(exist_ok=True)
-                fresh = marker.with_suffix(".new")
-                fresh.write_text(identity + "\n", encoding="ascii")
-                fresh.replace(marker)
+                self._disk.write_own(MARKER, f"{identity}\n".encode("ascii"))
         except OSError as error:
             raise FolderError(
                 f"{self._disk.root} cannot be written: {error.strerror}", "make it writable, or name another folder"
@@ -84,7 +80,7 @@ class Root:
 
         :raises FolderError: it is not; nothing may be taken for deleted.
         """
-        inode = self._inode()
+        inode = self._disk.identity()
         if inode is None:
             raise FolderError(
                 f"the folder {self._disk.root} is gone", "mount or restore it; nothing was deleted on the server"
@@ -100,19 +96,12 @@ class Root:
             "mount or restore that one, or use a new state for this one; nothing was deleted on the server",
         )
 
-    def _inode(self) -> str | None:
-        try:
-            found = self._disk.root.stat()
-        except OSError:
-            return None
-        return f"{found.st_dev}:{found.st_ino}" if self._disk.root.is_dir() else None
-
     def _identity(self) -> str | None:
         """Return what the marker says, or None where there is none."""
         seen = self._disk.look(MARKER)
         if seen is None or seen.kind is not Kind.FILE:
             return None
-        return self._disk.path(MARKER).read_text(encoding="ascii", errors="replace").strip()
+        return self._disk.read(MARKER).decode("ascii", "replace").strip()
 
 
 def real_root(folder: Path) -> Path:

@@ -12,7 +12,7 @@ time stand for the bytes: every later write has a later time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -44,20 +44,23 @@ class Findings:
 class Scanner:
     """Scans one folder. One scan at a time; changes by ``apply`` may happen between its steps.
 
+    :param arriving: the tokens in the names of downloads that are not in their places yet.
+
     ``problems`` by place: what cannot be kept in step, as far as the last look at each place goes.
     """
 
-    def __init__(self, workspace: Workspace, disk: Disk, root: Root) -> None:
+    def __init__(self, workspace: Workspace, disk: Disk, root: Root, *, arriving: Container[str]) -> None:
         self._workspace = workspace
         self._local = workspace.state.local
         self._disk = disk
         self._root = root
+        self._arriving = arriving
         self._is_first = True
         self._missed: dict[NodeId, int] = {}
         self.problems: dict[str, Problem] = {}
 
     async def scan(self, places: Places) -> Findings:
-        """Look at places, and record what is there. The first full scan also removes unfinished downloads.
+        """Look at places, and record what is there. Downloads that nobody goes on with are removed.
 
         :raises FolderError: the folder is gone or another one; nothing of what was seen is recorded then.
         """
@@ -132,7 +135,7 @@ class Scanner:
             child = recorded.pop(name, None)
             record = self._local.get(child) if child is not None else None
             if record is None:
-                if not self._is_download(prefix, name):
+                if not (self._is_download(prefix, name) or self._is_second_name(listed, prefix, name)):
                     yield prefix + name
             elif not is_as_recorded(record, seen):
                 yield prefix + name
@@ -161,14 +164,28 @@ class Scanner:
                 listed.entries[known] = listed.entries.pop(name)
 
     def _is_download(self, prefix: str, name: str) -> bool:
-        """Tell whether this is a download of ours that is not in its place yet, and remove it if a crash left it."""
+        """Tell whether this is a download of ours that is not in its place yet, and remove it if it never will be."""
         hidden = parse_hidden(name)
         if hidden is None or hidden.suffix is not Suffix.NEW:
             return False
-        if self._is_first:
+        if hidden.token not in self._arriving:
             with suppress(FileNotFoundError):
                 self._disk.remove_file(prefix + name)
         return True
+
+    def _is_second_name(self, listed: Listed, prefix: str, name: str) -> bool:
+        """Tell whether a crash left a file with two names, while it was moved to this hidden one; take that away."""
+        hidden = parse_hidden(name)
+        if not self._is_first or hidden is None or hidden.suffix is not Suffix.OLD:
+            return False
+        own = listed.entries[name]
+        others = (other for other, seen in listed.entries.items() if other != name and seen.inode == own.inode)
+        for other in others if own.kind is Kind.FILE and own.inode else ():
+            seen, first = self._disk.look(prefix + name), self._disk.look(prefix + other)
+            if seen is not None and first is not None and seen.is_same_file(first):
+                self._disk.remove_file(prefix + name)
+                return True
+        return False
 
     def _note_odd(self, listed: Listed) -> None:
         prefix = f"{listed.place}/" if listed.place else ""

@@ -38,6 +38,7 @@ class FolderSide:
 
     :param restores_here: what was deleted here comes back from the server instead of being deleted there.
     :param restores_there: the other way round.
+    :param tokens: gives eight random letters for hidden names.
     """
 
     is_instant = False
@@ -53,6 +54,7 @@ class FolderSide:
         ledger: Ledger,
         restores_here: bool,
         restores_there: bool,
+        tokens: Callable[[], str] = random_token,
     ) -> None:
         self._workspace = workspace
         self._state = workspace.state
@@ -62,11 +64,9 @@ class FolderSide:
         self._restores_here = restores_here
         self._restores_there = restores_there
         self.recorder = Applier(workspace, trees)
-        self.scanner = Scanner(workspace, disk, root)
         attempts = Attempts(workspace, disk, self)
-        contents = Contents(
-            workspace, self.recorder, disk, remote, attempts=attempts, observer=self, tokens=random_token
-        )
+        contents = Contents(workspace, self.recorder, disk, remote, attempts=attempts, observer=self, tokens=tokens)
+        self.scanner = Scanner(workspace, disk, root, arriving=contents.arriving)
         self._applier = FolderApplier(
             workspace, self.recorder, disk, contents=contents, attempts=attempts, observer=self
         )
@@ -214,9 +214,8 @@ class FolderSide:
     async def _copy(self, record: LocalNode, place: str) -> tuple[BlobId, Content]:
         self._check(record, place)
         try:
-            take, path = self._state.blobs.import_file, self._disk.path(place)
             is_small = record.content is None or record.content.size <= _SMALL_BYTES
-            blob, sha256, size = take(path) if is_small else await asyncio.to_thread(take, path)
+            blob, sha256, size = self._take(place) if is_small else await asyncio.to_thread(self._take, place)
         except FileNotFoundError:
             self.revisit(place, record.id)
             raise Gone from None
@@ -233,6 +232,10 @@ class FolderSide:
             with self._state.transaction():
                 self._state.put_local(replace(now, content=content))
         return blob, content
+
+    def _take(self, place: str) -> tuple[BlobId, str, int]:
+        with self._disk.open(place) as source:
+            return self._state.blobs.import_file(source)
 
     def _check(self, record: LocalNode, place: str) -> None:
         """Make sure that the file is as recorded, and no link leads to it."""
@@ -257,6 +260,6 @@ class FolderSide:
             return None
         try:
             seen = self._disk.look(place)
-            return self._disk.path(place).read_bytes() if seen is not None and seen.kind is Kind.FILE else None
+            return self._disk.read(place) if seen is not None and seen.kind is Kind.FILE else None
         except OSError:
             return None

@@ -19,7 +19,7 @@ from jobfs.engine.feed import FeedTimes
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.pusher import Outcome
 from jobfs.engine.remote import Remote
-from jobfs.engine.session import Options, Session, Unsynced
+from jobfs.engine.session import Options, Session, Unsynced, random_token
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Clock, SystemClock, Workspace
 from jobfs.errors import FolderError, GuardTripped, JobfsError
@@ -115,6 +115,7 @@ class FolderSync:
     :param root: the folder; made where it is missing and was never synchronised.
     :param progress: told of everything that is done, as it happens.
     :param make_disk, make_observer: seams for other file systems and systems.
+    :param tokens: gives eight random letters for hidden names.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class FolderSync:
         clock: Clock | None = None,
         make_disk: Callable[[Path], Disk] = Disk,
         make_observer: ObserverFactory = system_observer,
+        tokens: Callable[[], str] = random_token,
     ) -> None:
         self.options = options or SyncOptions()
         self._state = state
@@ -149,8 +151,9 @@ class FolderSync:
             ledger=self._ledger,
             restores_here=not self.options.pushes or not self.options.delete,
             restores_there=not self.options.pulls or not self.options.delete,
+            tokens=tokens,
         )
-        self.session = self._make_session(remote)
+        self.session = self._make_session(remote, tokens)
         self._awake = asyncio.Event()
         self._stopped = asyncio.Event()
         self._gave_up = asyncio.Event()
@@ -161,7 +164,7 @@ class FolderSync:
         self._skipped: list[Unsynced] = []
         self._connect()
 
-    def _make_session(self, remote: Remote) -> Session:
+    def _make_session(self, remote: Remote, tokens: Callable[[], str]) -> Session:
         options = Options(
             policy=self.options.conflict,
             max_deletions=self.options.max_deletions,
@@ -179,6 +182,7 @@ class FolderSync:
             side=self.side,
             recorder=self.side.recorder,
             options=options,
+            tokens=tokens,
         )
 
     def _connect(self) -> None:
@@ -368,15 +372,16 @@ class FolderSync:
         """
         drain = asyncio.create_task(self.session.drain(deadline_s))
         gave_up = asyncio.create_task(self._gave_up.wait())
+        woken = asyncio.create_task(self._awake.wait())
         has_looked = False
         try:
             while not drain.done():
-                woken = asyncio.create_task(self._awake.wait())
                 await asyncio.wait(
                     [drain, gave_up, woken], timeout=self._next_look_s(), return_when=asyncio.FIRST_COMPLETED
                 )
-                woken.cancel()
                 self._awake.clear()
+                if woken.done():
+                    woken = asyncio.create_task(self._awake.wait())
                 if gave_up.done() and self._last_error is not None:
                     raise self._last_error
                 if places := self._due():
@@ -385,9 +390,9 @@ class FolderSync:
             await drain
             return has_looked
         finally:
-            drain.cancel()
-            gave_up.cancel()
-            await asyncio.gather(drain, gave_up, return_exceptions=True)
+            for task in (drain, gave_up, woken):
+                task.cancel()
+            await asyncio.gather(drain, gave_up, woken, return_exceptions=True)
 
     # -- when to look where
 

@@ -18,6 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from jobfs.errors import StateFull
@@ -136,13 +137,13 @@ class Blobs:
             self.path(target).unlink(missing_ok=True)
             raise
 
-    def import_file(self, source: Path) -> tuple[BlobId, str, int]:
-        """Copy an outside file into a new blob; return its number, SHA-256 and size in bytes. Blocks."""
+    def import_file(self, source: FileIO) -> tuple[BlobId, str, int]:
+        """Copy the rest of an open file into a new blob; return its number, SHA-256 and size in bytes. Blocks."""
         target = self.allocate()
         digest = hashlib.sha256()
         size = 0
-        with self._whole(target), source.open("rb") as reader, Path(self._place(target)).open("xb") as sink:
-            while chunk := reader.read(_CHUNK):
+        with self._whole(target), Path(self._place(target)).open("xb") as sink:
+            while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 sink.write(chunk)
                 size += len(chunk)
