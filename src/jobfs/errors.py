@@ -28,6 +28,8 @@
     │   ├── FuseUnavailable     this machine has no usable FUSE
     │   └── MountPointBusy      the directory is in use, not empty or missing
     ├── FolderError             a folder cannot be kept in step
+    ├── HistoryError            a version of the local history cannot be put back
+    │   └── NoSuchVersion       it is not, or no longer, kept
     ├── GuardTripped            a plan would delete too much without being told to
     ├── DeadlineExceeded        a wait ended before its event
     └── Interrupted             the user stopped it
@@ -187,6 +189,16 @@ class FolderError(JobfsError):
     """A folder cannot be kept in step."""
 
     exit_code = 6
+
+
+class HistoryError(JobfsError):
+    """A version of the local history cannot be put where it was asked for."""
+
+
+class NoSuchVersion(HistoryError):
+    """A version is not, or no longer, in the local history."""
+
+    exit_code = 4
 
 
 class GuardTripped(JobfsError):

@@ -14,7 +14,7 @@ from jobfs.engine import history as kept_by
 from jobfs.engine.session import Options
 from jobfs.model import ROOT
 from jobfs.planner.plan import ConflictPolicy
-from jobfs.planner.retention import Retention
+from jobfs.planner.retention import Wanted
 from jobfs.vfs.inodes import Handle
 
 LARGE = kept_by.MOST_COPIED_BYTES + 1
@@ -303,7 +303,7 @@ def test_a_large_deleted_file_that_is_written_on_takes_its_bytes_back(tmp_path: 
 
 def test_with_the_history_off_nothing_is_kept_but_what_lost_a_conflict(tmp_path: Path, remote: ModelRemote) -> None:
     async def scenario() -> None:
-        options = Options(policy=ConflictPolicy.REMOTE, times=QUICK, history=Retention(limit_bytes=0))
+        options = Options(policy=ConflictPolicy.REMOTE, times=QUICK, history=Wanted(limit_bytes=0))
         async with mounted(tmp_path, remote, options=options) as mount:
             await mount.read("b")
             await remove(mount, "b")
@@ -319,7 +319,7 @@ def test_with_the_history_off_nothing_is_kept_but_what_lost_a_conflict(tmp_path:
 
 def test_the_history_keeps_to_its_room_and_never_takes_bytes_from_a_reader(tmp_path: Path, remote: ModelRemote) -> None:
     async def scenario() -> None:
-        options = Options(times=QUICK, history=Retention(limit_bytes=5 * 4096))
+        options = Options(times=QUICK, history=Wanted(limit_bytes=5 * 4096))
         async with mounted(tmp_path, remote, options=options) as mount:
             handle = opened(mount, "a", os.O_RDONLY)
             await mount.vfs.read(handle, 9, 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import select
+import selectors
 import socket
 import ssl
 import time
@@ -35,6 +35,9 @@ _BUFFER_BYTES = 256 * 1024
 _MOST_UNREAD_BYTES = 1024 * 1024
 _SECOND_FAMILY_S = 0.25
 """How long a connection over one address may take before the next one is tried beside it (RFC 8305)."""
+
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""Looks at one socket once; without poll(2), which Windows lacks, it can only take descriptors of small numbers."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSAFE = re.compile(rb"[\x00\r\n]")
@@ -312,8 +315,6 @@ class _Body(httpx.AsyncByteStream):
 
 def _has_arrived(there: socket.socket) -> bool:
     """Tell whether a socket has what the loop has not seen yet: words that nobody asked for, or its end."""
-    if not hasattr(select, "poll"):
-        return bool(select.select([there], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(there, select.POLLIN)
-    return bool(poll.poll(0))
+    with _Selector() as selector:
+        selector.register(there, selectors.EVENT_READ)
+        return bool(selector.select(0))

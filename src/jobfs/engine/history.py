@@ -21,7 +21,7 @@ from jobfs.engine.schedule import QUIET_S
 from jobfs.errors import StateError
 from jobfs.model import BlobId, Kind, LocalNode, NodeId, Revision, node_at, path_of
 from jobfs.planner.naming import is_passing_name
-from jobfs.planner.retention import Held, Retention, surplus
+from jobfs.planner.retention import Held, Retention, Wanted, surplus
 from jobfs.store.history import Reason, Version, cost_of
 from jobfs.store.state import State
 
@@ -32,6 +32,7 @@ between files, what a program changes in place is not kept."""
 LEAST_FREE_BYTES = 64 << 20
 """The last room on the disk is for files."""
 
+_SETTING = "history"
 _PASSING_NS = 60 * 10**9
 _QUIET_NS = int(QUIET_S * 10**9)
 _MOST_LEFT = 1000
@@ -53,9 +54,18 @@ class History:
         self._left: dict[NodeId, str] = {}
         self._is_pruning = False
         self._room_made = 0
-        self.retention = Retention()
+        self.retention = _retention_of(state.setting(_SETTING))
         self.blobs_in_use: Callable[[], Collection[BlobId]] = tuple
         """Which blobs programs still read that have the files open to which they belonged."""
+
+    def start(self, wanted: Wanted) -> None:
+        """Set how much is kept, for later sessions too, and remove the rest."""
+        retention = wanted.over(self.retention)
+        if retention != self.retention:
+            with self._state.transaction():
+                self._state.remember(_SETTING, _setting_of(retention))
+            self.retention = retention
+        self.make_room()
 
     # -- coming in; in the caller's transaction
 
@@ -80,7 +90,7 @@ class History:
             record.mode,
             record.mtime_ns,
         )
-        if not version.is_sole and not self._has_room(content.size):
+        if not version.is_sole and not self.has_room(content.size):
             return False
         same = self._same(version)
         if same is not None:
@@ -91,7 +101,8 @@ class History:
         self._state.after_commit(self._added)
         return version.blob is not None
 
-    def _has_room(self, size: int) -> bool:
+    def has_room(self, size: int) -> bool:
+        """Tell whether so many bytes would be kept."""
         if self.retention.is_off or cost_of(size) > self.retention.limit_bytes:
             return False
         return self._state.blobs.free_bytes() >= LEAST_FREE_BYTES
@@ -172,7 +183,7 @@ class History:
         content = record.content
         if content is None or content.revision is None or not content.size or not self._is_own(record):
             return False
-        return content.size <= MOST_COPIED_BYTES and self._has_room(content.size)
+        return content.size <= MOST_COPIED_BYTES and self.has_room(content.size)
 
     def owns(self, blob: BlobId | None) -> bool:
         """Tell whether a blob is that of a version: nobody else may change or remove it."""
@@ -240,6 +251,17 @@ class History:
         held = self._state.versions.held_bytes
         if held > max(self.retention.limit_bytes, self._room_made * _GROWTH) and not self._is_pruning:
             self.make_room()
+
+
+def _setting_of(retention: Retention) -> str:
+    return f"{retention.days:g} days {retention.limit_bytes} bytes"
+
+
+def _retention_of(setting: str | None) -> Retention:
+    if setting is None:
+        return Retention()
+    days, _, limit_bytes, _ = setting.split()
+    return Retention(float(days), int(limit_bytes))
 
 
 def _is_scratch(record: LocalNode) -> bool:

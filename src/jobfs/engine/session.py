@@ -51,7 +51,7 @@ from jobfs.planner.plan import (
     Stage,
 )
 from jobfs.planner.reconcile import reconcile
-from jobfs.planner.retention import Retention
+from jobfs.planner.retention import Wanted
 from jobfs.store.state import Refusal
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Options:
     :param guards_pushes: whether deletions found here are doubtful (a scan) rather than asked for (a system call).
     :param read_deadline_s: how long a read waits without any progress.
     :param cache_bytes: what local copies may take; only clean ones are evicted. None: no limit.
-    :param history: how much of what was replaced or deleted is kept here; apart from the local copies.
+    :param history: how much of what was replaced or deleted is kept here, apart from the local copies.
     """
 
     policy: ConflictPolicy = ConflictPolicy.KEEP_BOTH
@@ -81,7 +81,7 @@ class Options:
     pulls: bool = True
     read_deadline_s: float = DEFAULT_DEADLINE_S
     cache_bytes: int | None = None
-    history: Retention = field(default_factory=Retention)
+    history: Wanted = field(default_factory=Wanted)
     prefetch: Prefetch = Prefetch.SMALL
     times: FeedTimes = field(default_factory=FeedTimes)
 
@@ -130,7 +130,6 @@ class Session:
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
         self.cache = Cache(workspace, options.cache_bytes)
-        workspace.history.retention = options.history
         self._wake = asyncio.Event()
         self.attention = Attention(
             workspace.clock, workspace.is_being_written, workspace.is_passing, lambda: self._wake.set()
@@ -179,7 +178,7 @@ class Session:
         :raises ApiError: the first listing failed.
         """
         self.refusals = self.state.refusals()
-        self.workspace.history.make_room()
+        self.workspace.history.start(self.options.history)
         self.rules.start()
         if not wait_for_listing:
             self.feed.request()

@@ -22,12 +22,14 @@ from jobfs.engine.workspace import Workspace
 from jobfs.folder.attempt import Attempts, Changed, Observer, Outdated
 from jobfs.folder.contents import Contents, Pull, as_seen, settled
 from jobfs.folder.disk import Disk
+from jobfs.folder.keeping import Keeping
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.where import Where
-from jobfs.model import Kind, LocalNode, NodeId, path_of
+from jobfs.model import BlobId, Kind, LocalNode, NodeId, path_of
 from jobfs.planner import plan as planned
 from jobfs.planner.naming import Suffix, hidden_name
 from jobfs.planner.plan import is_same_content, shown
+from jobfs.store.history import Reason
 
 
 class FolderApplier:
@@ -52,6 +54,7 @@ class FolderApplier:
         self._contents = contents
         self._attempts = attempts
         self._observer = observer
+        self._keeping = Keeping(workspace, disk)
 
     async def apply(self, changes: Iterable[planned.LocalChange]) -> set[NodeId]:
         """Apply changes: those of the structure in order and at once, then the contents beside each other.
@@ -176,25 +179,37 @@ class FolderApplier:
     def _remove(self, change: planned.RemoveLocal) -> None:
         record = self._where.present(change.node)
         place = self._where.own(record)
-        remove = self._remove_directory if record.kind is Kind.DIRECTORY else self._remove_file
-        is_gone = remove(record, place)
+        blob: BlobId | None = None
+        is_gone = True
+        if record.kind is Kind.DIRECTORY:
+            is_gone = self._remove_directory(record, place)
+        else:
+            blob = self._remove_file(record, place)
         with self._state.transaction():
             self._state.drop_base(change.node)
             if is_gone:
                 self._state.drop_local(change.node)
                 self._applier.removed(change.node)
+                self._keep(replace(record, blob=blob))
         if not is_gone:
             # It holds what is not kept in step, or what no scan has seen: it stays, and is made anew on the server.
             raise Changed(place)
         self._observer.done(SyncEvent(What.DELETED_HERE, place))
+
+    def _keep(self, record: LocalNode) -> None:
+        """Keep a file that was removed. A crash since then costs it: the server had it, and deleted it."""
+        is_kept = self._workspace.history.deleted(record, Reason.DELETED_THERE)
+        blob = record.blob
+        if blob is not None and not is_kept:
+            self._state.after_commit(lambda: self._state.blobs.remove(blob))
 
     def _remove_directory(self, record: LocalNode, place: str) -> bool:
         if self._local.children(record.id):
             return False
         return self._disk.remove_directory(place)
 
-    def _remove_file(self, record: LocalNode, place: str) -> bool:
-        """Remove a file that is exactly what was scanned.
+    def _remove_file(self, record: LocalNode, place: str) -> BlobId | None:
+        """Remove a file that is exactly what was scanned; return its bytes, as far as they are to be kept.
 
         It is first moved aside and looked at there: a program that replaced or wrote it a moment ago is found out. Not
         waited for on the disk: a file that a power cut brings back is pushed as a new one, which loses nothing.
@@ -209,5 +224,7 @@ class FolderApplier:
             if not self._where.look(aside).is_same_file(record):
                 self._disk.move(aside, place, is_directory=False)
                 raise Changed(place)
+            blob = self._keeping.take(record, aside)
             self._disk.remove_file(aside)
-        return True
+            return blob
+        return None

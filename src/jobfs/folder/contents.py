@@ -24,6 +24,7 @@ from jobfs.engine.transfer import receive
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.attempt import EXPECTED, Attempts, Changed, Observer, Outdated
 from jobfs.folder.disk import Disk, Seen
+from jobfs.folder.keeping import Keeping
 from jobfs.folder.names import is_copy_name
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.where import Where
@@ -45,6 +46,7 @@ class _Ready:
     :param seen: the look that will be the target's.
     :param history: of a conflict without a copy: a blob with the local version, and the look that it belongs to; None
         once the history has it.
+    :param replaced: the bytes that lost their name to this, as far as they are to be kept.
     :param is_copied: of a conflict with a copy: whether the copy was made now.
     """
 
@@ -55,6 +57,7 @@ class _Ready:
     seen: Seen
     done: asyncio.Future[set[NodeId]]
     history: tuple[BlobId, Seen] | None = None
+    replaced: BlobId | None = None
     is_copied: bool = False
 
 
@@ -84,6 +87,7 @@ class Contents:
         self._remote = remote
         self._attempts = attempts
         self._observer = observer
+        self._keeping = Keeping(workspace, disk)
         self.tokens = tokens
         self._slots = asyncio.Semaphore(PARALLEL_DOWNLOADS)
         self._ready: list[_Ready] = []
@@ -128,7 +132,7 @@ class Contents:
         ready = _Ready(known, content, place, temporary, seen, done)
         if isinstance(change, planned.SplitConflict) and change.copy_name is None:
             try:
-                ready.history = await self._save(place)
+                ready.history = await self._keeping.save(place)
             except BaseException:
                 self._discard(change, temporary)
                 raise
@@ -162,26 +166,6 @@ class Contents:
         finally:
             os.close(descriptor)
 
-    async def _save(self, place: str) -> tuple[BlobId, Seen]:
-        """Copy the local version of a conflict into a blob, for the history."""
-        before = self._where.look(place)
-        blob = await asyncio.to_thread(self._import, place)
-        after = self._disk.look(place)
-        if after is None or not after.is_same_file(before):
-            self._state.blobs.remove(blob)
-            raise Changed(place)
-        return blob, before
-
-    def _import(self, place: str) -> BlobId:
-        with self._disk.open(place) as source:
-            blob, _, _ = self._state.blobs.import_file(source)
-        descriptor = self._state.blobs.open(blob)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return blob
-
     # -- the end, for all that are ready, with nothing awaited
 
     def _finish(self) -> None:
@@ -212,8 +196,9 @@ class Contents:
             self._place(ready)
         except EXPECTED as error:
             self._discard(ready.change, ready.temporary)
-            if ready.history is not None:
-                self._state.blobs.remove(ready.history[0])
+            for blob in (ready.history[0] if ready.history is not None else None, ready.replaced):
+                if blob is not None:
+                    self._state.blobs.remove(blob)
             self._tell(ready, self._attempts.fail(ready.change.node, ready.place, error))
             return False
         return True
@@ -257,6 +242,8 @@ class Contents:
         if ready.seen.mode != seen.mode:  # set since the download began
             self._disk.set_mode(ready.temporary, seen.mode)
             ready.seen = self._where.look(ready.temporary)
+        if isinstance(ready.change, planned.ReplaceContent):
+            ready.replaced = self._keeping.take(record, place)
         self._disk.put_over(ready.temporary, place)
 
     def _secure(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> None:
@@ -303,6 +290,8 @@ class Contents:
                 record = self._where.present(change.node)
             if isinstance(change, planned.SplitConflict):
                 touched |= self._record_loser(ready, change, record)
+            if ready.replaced is not None:
+                self._record_replaced(ready.replaced, record)
             seen = self._disk.look(ready.place)
             record = as_seen(replace(record, content=ready.content), ready.seen)
             self._state.put_local(record if seen is None else settled(record, seen))
@@ -312,6 +301,11 @@ class Contents:
             kept = f"is kept as {change.copy_name}" if change.copy_name else "is in the history"
             self._observer.done(SyncEvent(What.CONFLICT, ready.place, detail=f"the version from here {kept}"))
         return touched
+
+    def _record_replaced(self, blob: BlobId, record: LocalNode) -> None:
+        """Keep what lost its name. A crash since then costs it: the server had it."""
+        if not self._workspace.history.replaced(replace(record, blob=blob), Reason.REPLACED_THERE):
+            self._state.after_commit(lambda: self._state.blobs.remove(blob))
 
     def _record_loser(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> set[NodeId]:
         """Record the copy of a conflict's local version."""

@@ -26,6 +26,7 @@ from jobfs.errors import FolderError, GuardTripped, JobfsError
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, coalesce, reduced
 from jobfs.folder.disk import Disk
 from jobfs.folder.report import Ledger, Progress, Summary, SyncEvent, What, distinct, remote_event
+from jobfs.folder.restore import FolderRestorer
 from jobfs.folder.rhythm import POLL_S, Rhythm
 from jobfs.folder.root import Root, real_root
 from jobfs.folder.settle import MISSED_NS
@@ -35,6 +36,7 @@ from jobfs.folder.watch import ObserverFactory, Watcher, system_observer
 from jobfs.model import ROOT, NodeId, Problem
 from jobfs.planner.ignore import IGNORE_FILE, Ignore
 from jobfs.planner.plan import ConflictPolicy, RemoteChange
+from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
 
 BURST_S = 0.01
@@ -70,6 +72,7 @@ class SyncOptions:
     :param is_trial: change nothing on either side; the summary's steps say what would be done.
     :param drain_s: when watching is stopped, so long the last changes may take.
     :param poll_s: where the system tells of no changes, the folder is looked at this often.
+    :param history: see ``engine.session.Options``.
     :param host: this machine's name, for conflict copies.
     """
 
@@ -82,6 +85,7 @@ class SyncOptions:
     is_trial: bool = False
     drain_s: float = 30.0
     poll_s: float = POLL_S
+    history: Wanted = field(default_factory=Wanted)
     host: str = field(default_factory=platform.node)
     times: FeedTimes = field(default_factory=FeedTimes)
 
@@ -153,6 +157,7 @@ class FolderSync:
             restores_there=not self.options.pulls or not self.options.delete,
             tokens=tokens,
         )
+        self.restorer = FolderRestorer(workspace, self._disk, tokens, self._restored)
         self.session = self._make_session(remote, tokens)
         self._awake = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -171,6 +176,7 @@ class FolderSync:
             guards_pushes=True,
             pushes=self.options.pushes and not remote.is_read_only,
             pulls=self.options.pulls,
+            history=self.options.history,
             times=self.options.times,
         )
         hydrator = Hydrator(self._workspace, remote, deadline_s=options.read_deadline_s)
@@ -209,6 +215,11 @@ class FolderSync:
         session.pusher.on_error = on_error
 
     # -- what the parts tell
+
+    def _restored(self, place: str) -> None:
+        """Have a file looked at that was put back, and the directories that it needed."""
+        names = place.split("/")
+        self.side.want(Places(frozenset("/".join(names[: depth + 1]) for depth in range(len(names)))))
 
     def _touched(self, nodes: Collection[NodeId]) -> None:
         """Have nodes planned at once: they have rested while the scan waited for it."""

@@ -40,6 +40,8 @@ _TABLE: dict[type[errors.JobfsError], int] = {
     errors.FuseUnavailable: errno.EIO,
     errors.MountPointBusy: errno.EBUSY,
     errors.FolderError: errno.EIO,
+    errors.HistoryError: errno.EIO,
+    errors.NoSuchVersion: errno.EIO,
     errors.GuardTripped: errno.EPERM,
     errors.DeadlineExceeded: errno.ETIMEDOUT,
     errors.Interrupted: errno.EINTR,

@@ -35,6 +35,21 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody says about a retention; None: nothing."""
+
+    days: float | None = None
+    limit_bytes: int | None = None
+
+    def over(self, before: Retention) -> Retention:
+        """Return the retention that was, with what is said now."""
+        return Retention(
+            before.days if self.days is None else self.days,
+            before.limit_bytes if self.limit_bytes is None else self.limit_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What the decision needs to know of a version.
 

@@ -72,7 +72,9 @@ class Blobs:
         return self._file(blob)
 
     def free_bytes(self) -> int:
-        """Return how much room the disk has left."""
+        """Return how much room the disk has left; where the system does not tell, all that there could be."""
+        if sys.platform != "win32" and not hasattr(os, "statvfs"):
+            return sys.maxsize
         return shutil.disk_usage(self._root).free
 
     def allocate(self) -> BlobId:
@@ -108,6 +110,8 @@ class Blobs:
         with self._whole(target), self.path(blob).open("rb") as source, Path(self._place(target)).open("xb") as sink:
             try:
                 importlib.import_module("fcntl").ioctl(sink.fileno(), _FICLONE, source.fileno())
+            except ImportError:
+                self._clones = False
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -148,6 +152,20 @@ class Blobs:
                 sink.write(chunk)
                 size += len(chunk)
         return target, digest.hexdigest(), size
+
+    def adopt(self, source: Path) -> BlobId | None:
+        """Give an outside file a second name as a blob; None where that cannot be.
+
+        For a file that is about to lose its own name. Who has it open still, and writes on, writes into the blob.
+        """
+        target = self.allocate()
+        try:
+            if source.stat().st_nlink > 1:
+                return None  # under its other name it may change at any time
+            os.link(source, self._place(target), follow_symlinks=False)
+        except (OSError, NotImplementedError):
+            return None  # another disk, a file of somebody else, a file system without links
+        return target
 
     def sha256(self, blob: BlobId) -> str:
         """Return the SHA-256 of a blob, lower-case hex. Blocks; run it in a thread for large blobs."""

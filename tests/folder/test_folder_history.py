@@ -1,0 +1,149 @@
+"""The local history of a folder: what comes from the server never destroys bytes, and what is kept can come back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from folder_harness import QUICK, Desk, run
+from kept_versions import kept_versions
+
+from jobfs.engine.workspace import SystemClock, Workspace
+from jobfs.errors import HistoryError
+from jobfs.folder.disk import Disk
+from jobfs.folder.restore import FolderRestorer
+from jobfs.folder.sync import SyncOptions
+from jobfs.planner.ignore import Ignore
+from jobfs.planner.retention import Wanted
+from jobfs.store.history import Version
+
+ONCE = SyncOptions(host="testhost", times=QUICK)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    made = Desk(tmp_path)
+    made.write("a.txt", "first")
+    made.write("sub/b.txt", "other")
+    run(made.in_step())
+    return made
+
+
+def versions(desk: Desk) -> list[tuple[str, bytes, str]]:
+    with desk.opened() as state:
+        return kept_versions(state)
+
+
+def restore(desk: Desk, data: bytes, path: str, *, is_undelete: bool = False) -> list[str]:
+    """Put the version with these bytes back, as a command does where nothing runs."""
+    changed: list[str] = []
+
+    async def put_back() -> None:
+        with desk.opened() as state:
+            [version] = [one for one in state.versions.all() if state.blobs.path(one.blob).read_bytes() == data]  # type: ignore[arg-type]
+            workspace = Workspace(state, Ignore(), SystemClock(), host="h", is_read_only=False)
+            restorer = FolderRestorer(workspace, Disk(desk.root), lambda: "abcdefgh", changed.append)
+            await restorer.restore(version, path, is_undelete=is_undelete)
+
+    run(put_back())
+    return changed
+
+
+def test_what_a_remote_version_replaces_or_a_remote_deletion_takes_is_kept(desk: Desk) -> None:
+    desk.model.put("a.txt", b"second")
+    desk.model.remove("sub/b.txt")
+    run(desk.sync())
+    assert desk.tree()["a.txt"] == b"second"
+    assert sorted(versions(desk)) == [
+        ("a.txt", b"first", "replaced on the server"),
+        ("sub/b.txt", b"other", "deleted on the server"),
+    ]
+
+
+def test_a_directory_that_is_deleted_on_the_server_leaves_its_files_in_the_history(desk: Desk) -> None:
+    desk.write("sub/c.txt", "third")
+    run(desk.sync())
+    desk.model.remove("sub")
+    run(desk.sync(replace(ONCE, max_deletions=None)))
+    assert "sub" not in desk.tree()
+    assert {path for path, _, _ in versions(desk)} == {"sub/b.txt", "sub/c.txt"}
+
+
+def test_what_programs_do_to_their_own_files_leaves_nothing_to_keep(desk: Desk) -> None:
+    desk.write("a.txt", "edited here")
+    (desk.root / "sub" / "b.txt").unlink()
+    run(desk.sync(replace(ONCE, max_deletions=None)))
+    assert versions(desk) == []
+
+
+def test_a_kept_file_has_no_second_name_that_somebody_could_write_through(desk: Desk) -> None:
+    os.link(desk.root / "a.txt", desk.root / "twin.txt")
+    run(desk.sync())
+    desk.model.put("a.txt", b"second")
+    run(desk.sync())
+    (desk.root / "twin.txt").write_text("changed")
+    assert ("a.txt", b"first", "replaced on the server") in versions(desk)
+
+
+def test_with_the_history_off_nothing_is_kept(desk: Desk) -> None:
+    desk.model.put("a.txt", b"second")
+    run(desk.sync(replace(ONCE, history=Wanted(days=0))))
+    assert (desk.tree()["a.txt"], versions(desk)) == (b"second", [])
+
+
+def test_a_version_comes_back_and_what_it_replaces_is_kept_whether_it_was_sent_or_not(desk: Desk) -> None:
+    desk.model.put("a.txt", b"second")
+    run(desk.sync())
+    desk.write("a.txt", "never sent")
+    assert restore(desk, b"first", "a.txt") == ["a.txt"]
+    assert desk.tree()["a.txt"] == b"first"
+    assert [data for _, data, _ in versions(desk)] == [b"first", b"never sent"]
+    run(desk.sync())
+    assert desk.model.tree()["a.txt"] == b"first"
+
+
+def test_a_deleted_file_comes_back_with_its_directory_and_its_time(desk: Desk) -> None:
+    mtime_ns = (desk.root / "sub" / "b.txt").stat().st_mtime_ns
+    desk.model.remove("sub")
+    run(desk.sync(replace(ONCE, max_deletions=None)))
+    restore(desk, b"other", "sub/b.txt", is_undelete=True)
+    assert (desk.root / "sub" / "b.txt").stat().st_mtime_ns == mtime_ns
+    run(desk.sync())
+    assert desk.model.tree()["sub/b.txt"] == b"other"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"), [("sub", "is there"), ("a.txt/x", "no directory"), ("link/x", "no directory"), ("b\n", "nothing")]
+)
+def test_a_place_that_cannot_be_had_is_refused_and_nothing_is_left_behind(desk: Desk, path: str, says: str) -> None:
+    desk.model.put("a.txt", b"second")
+    run(desk.sync())
+    (desk.root / "link").symlink_to(desk.state_directory, target_is_directory=True)
+    before = sorted(desk.root.rglob("*"))
+    with pytest.raises(HistoryError, match=says):
+        restore(desk, b"first", path)
+    assert sorted(desk.root.rglob("*")) == before
+
+
+def test_a_file_that_is_there_is_not_undeleted_over(desk: Desk) -> None:
+    desk.model.put("a.txt", b"second")
+    run(desk.sync())
+    with pytest.raises(HistoryError, match="is there"):
+        restore(desk, b"first", "a.txt", is_undelete=True)
+    assert desk.tree()["a.txt"] == b"second"
+
+
+def test_a_version_goes_back_to_where_no_scan_has_been(desk: Desk) -> None:
+    desk.model.put("a.txt", b"second")
+    run(desk.sync())
+    desk.write("new/place.txt", "unknown")
+    restore(desk, b"first", "new/place.txt")
+    [kept] = [one for one in _all(desk) if one.path == "new/place.txt"]
+    assert (kept.content.size, kept.content.revision) == (len(b"unknown"), None)
+
+
+def _all(desk: Desk) -> list[Version]:
+    with desk.opened() as state:
+        return state.versions.all()
