@@ -21,6 +21,7 @@ CREATE TABLE history (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, blob INTEGER NOT NULL, size INTEGER NOT NULL, reason TEXT NOT NULL,
     at_ns INTEGER NOT NULL
 );
+DROP TABLE approval;
 PRAGMA user_version = 2;
 """
 

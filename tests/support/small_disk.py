@@ -17,7 +17,7 @@ from jobfs.store.state import State
 
 MIB = 1 << 20
 SIZE = 3 * MIB
-_TABLES = ("meta", "local", "base", "link", "aside", "creation", "refusal", "history")
+_TABLES = ("meta", "local", "base", "link", "aside", "creation", "refusal", "approval", "history")
 _NO_LIMIT = 1 << 30
 
 

@@ -9,7 +9,7 @@ and effect. Folder mode has its own applier, which must also change a real folde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from jobfs.engine.trees import Trees
@@ -80,7 +80,7 @@ class Applier:
             case planned.AddLocal(entry):
                 self._add(entry, numbers)
             case planned.RemoveLocal():
-                self._remove(node)
+                self._remove(node, keeps=change.keeps)
             case planned.ReplaceContent():
                 self._replace(change, node, numbers)
             case planned.SplitConflict():
@@ -105,7 +105,7 @@ class Applier:
             self._state.put_base(entry)
         self._announce(Happening.APPEARED, node)
 
-    def _remove(self, node: NodeId) -> None:
+    def _remove(self, node: NodeId, *, keeps: bool) -> None:
         record = self._state.local.get(node)
         if record is None:
             return
@@ -115,7 +115,7 @@ class Applier:
                 return  # it holds local-only entries: it stays, and is made anew on the server
             self._state.drop_local(node)
             self.removed(node)
-            self._part(record, is_kept=self._history.deleted(record, Reason.DELETED_THERE))
+            self._give_up(record, self._history.deleted, Reason.DELETED_THERE, keeps=keeps)
         self._announce(Happening.VANISHED, record)
 
     def _replace(self, change: planned.ReplaceContent, node: NodeId, numbers: dict[NodeId, NodeId]) -> None:
@@ -125,7 +125,7 @@ class Applier:
             self._trees.rebind(node, fresh)
             self.record(change, fresh)
             self._state.drop_local(node)
-            self._part(record, is_kept=self._history.replaced(record, Reason.REPLACED_THERE))
+            self._give_up(record, self._history.replaced, Reason.REPLACED_THERE, keeps=change.keeps)
             self._state.put_local(self._fresh(record, change, fresh))
         numbers[change.node] = fresh
         self._announce(Happening.REPLACED, replace(record, id=fresh))
@@ -200,6 +200,13 @@ class Applier:
             return
         blob = record.blob
         self._state.after_commit(lambda: self._state.blobs.remove(blob))
+
+    def _give_up(
+        self, record: LocalNode, usual: Callable[[LocalNode, Reason], bool], reason: Reason, *, keeps: bool
+    ) -> None:
+        """Let go of a node's bytes, which the history gets: by its usual rules, or because nobody else has them."""
+        is_kept = self._history.keep(record, Reason.REVERTED) if keeps else usual(record, reason)
+        self._part(record, is_kept=is_kept)
 
     def _announce(self, happening: Happening, record: LocalNode) -> None:
         if happening is not Happening.ATTRIBUTES:

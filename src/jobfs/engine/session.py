@@ -26,6 +26,7 @@ from jobfs.engine.cache import Cache
 from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
 from jobfs.engine.heap import growing
+from jobfs.engine.hold import Hold
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
@@ -39,7 +40,8 @@ from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, 
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
-from jobfs.model import Item, ItemId, NodeId, Problem, path_of
+from jobfs.model import ROOT, Item, ItemId, NodeId, Problem, path_of
+from jobfs.planner.difference import is_different
 from jobfs.planner.guards import FEW, check_deletions
 from jobfs.planner.plan import (
     Conflict,
@@ -88,11 +90,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Unsynced:
-    """A node whose changes the server does not have yet."""
+    """A node whose changes the server does not have yet.
+
+    :param is_held: whether it waits for the user's word, and not for the server.
+    """
 
     node: NodeId
     path: str
     reason: str
+    is_held: bool = False
 
 
 def random_token() -> str:
@@ -121,7 +127,7 @@ class Session:
         self.trees = trees
         self.hydrator = hydrator
         self.options = options
-        self._side = side
+        self.side = side
         self._recorder = recorder
         self.pusher = Pusher(
             remote, trees, side, tokens=tokens, wall_ns=workspace.clock.wall_ns, stamp=workspace.conflict_stamp
@@ -135,6 +141,7 @@ class Session:
             workspace.clock, workspace.is_being_written, workspace.is_passing, lambda: self._wake.set()
         )
         self.traffic = Traffic(self.state, trees, workspace)
+        self.hold = Hold(self.state)
         self.refusals: dict[NodeId, Refusal] = {}
         self.plan_problems: dict[NodeId, Problem] = {}
         self.guard_detail = ""
@@ -215,11 +222,11 @@ class Session:
         return self.unsynced()
 
     async def push_now(self, node: NodeId) -> None:
-        """Return once the server has a node as it is now.
+        """Return once the server has a node as it is now; at once where it is held.
 
         :raises ApiError: the server refused it or cannot be reached.
         """
-        while self.state.local.get(node) is not None:
+        while self.state.local.get(node) is not None and not self.hold.keeps(node):
             if (refusal := self.refusals.get(node)) is not None:
                 raise Refused(refusal.detail, "change the file, or see 'jobfs status'")
             if (problem := self.plan_problems.get(node)) is not None:
@@ -229,8 +236,12 @@ class Session:
             if self._is_settled(node):
                 return
             self.look_again((node,))
-            changed = self._changes.setdefault(node, asyncio.get_running_loop().create_future())
-            await asyncio.shield(changed)
+            await self.released(node)
+
+    async def released(self, node: NodeId) -> None:
+        """Return when a request about a node ends, or cannot be made."""
+        changed = self._changes.setdefault(node, asyncio.get_running_loop().create_future())
+        await asyncio.shield(changed)
 
     def _is_settled(self, node: NodeId) -> bool:
         record = self.state.synced.get(node)
@@ -249,7 +260,8 @@ class Session:
             path = path_of(self.state.local, node)
             if path is None:
                 path = path_of(self.state.base, node) or f"#{node}"
-            found.append(Unsynced(node, path, self._reason(node)))
+            is_held = self.hold.keeps(node)
+            found.append(Unsynced(node, path, "held" if is_held else self._reason(node), is_held))
         return sorted(found, key=lambda unsynced: unsynced.path)
 
     def _reason(self, node: NodeId) -> str:
@@ -261,19 +273,10 @@ class Session:
 
     def differing(self) -> list[NodeId]:
         """Return the synchronised nodes that differ from base: the work that is left to push."""
-        local, base = self.state.local, self.state.base
-        found = []
-        for entry in local.entries():
-            if entry.is_local_only:
-                continue
-            known = base.get(entry.id)
-            if known is None or known.permission is not entry.permission or is_restructured(entry, known):
-                if entry.id != entry.parent:
-                    found.append(entry.id)
-            elif entry.is_dirty:
-                found.append(entry.id)
-        found += [node for node in base if self.state.synced.get(node) is None]
-        return found
+        base, local = self.state.base, self.state.synced
+        here = (entry for entry in self.state.local.entries() if entry.id != ROOT and not entry.is_local_only)
+        found = [entry.id for entry in here if is_different(base.get(entry.id), entry)]
+        return found + [node for node in base if local.get(node) is None]
 
     # -- what makes work
 
@@ -281,6 +284,7 @@ class Session:
         """Note a change by the user: the node is pushed once it has been quiet for a moment."""
         if node in self.refusals:
             self._drop_refusal(node)
+        self.hold.withdraw((node,))
         if not self.options.pushes:
             return
         if self.state.local.get(node) is None:
@@ -412,7 +416,7 @@ class Session:
 
     async def _round(self, due: set[NodeId]) -> None:
         try:
-            await self._side.prepare(due)
+            await self.side.prepare(due)
             self.rules.see_local(due)
             plan = self._plan(due)
             blocker = next((node for node in nodes_of(plan) if node in self.traffic.busy), None)
@@ -461,6 +465,8 @@ class Session:
             _log.info("conflict (%s) at %s%s", conflict.kind.value, conflict.path, copy)
 
     async def _execute(self, plan: Plan, due: set[NodeId]) -> None:
+        self.hold.settle(due)
+        plan = replace(plan, to_remote=self.hold.stages(plan, self.trees.remote))
         if self._is_guarded(plan):
             return
         if self.options.pushes and is_listing_needed(plan, self.trees, is_fresh=self.feed.is_fresh()):
@@ -480,8 +486,8 @@ class Session:
         for change in changes:
             self.traffic.hold(change)
         pulls = plan.to_local if self.options.pulls else ()
-        if self._side.is_instant:
-            self.look_again(await self._side.apply(pulls))
+        if self.side.is_instant:
+            self.look_again(await self.side.apply(pulls))
             if pulls:
                 self.attention.moved()
             if stages:
@@ -493,10 +499,15 @@ class Session:
             self.traffic.busy[node] += 1
             self._spawn(self._compare(node), "session-compare")
 
+    async def apply_here(self, changes: tuple[LocalChange, ...]) -> None:
+        """Change the local side as the user has asked, not the server."""
+        self.traffic.busy.update(change.node for change in changes)
+        await self._apply_then_push(changes, ())
+
     async def _apply_then_push(self, pulls: tuple[LocalChange, ...], stages: tuple[Stage, ...]) -> None:
         """Change a real folder, then the server; nodes are busy from before this starts."""
         try:
-            touched = await self._side.apply(pulls)
+            touched = await self.side.apply(pulls)
         except BaseException:
             for stage in stages:
                 for held in stage:
@@ -527,7 +538,7 @@ class Session:
         entry = self.trees.remote.get(node)
         try:
             if entry is not None and entry.item is not None and entry.content is not None:
-                await self._side.settle_hash(node)
+                await self.side.settle_hash(node)
                 if entry.content.sha256 is not None:
                     self.attention.touch(node)  # it was the local bytes that changed again: rest before the next look
                     return

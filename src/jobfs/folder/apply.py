@@ -5,7 +5,8 @@ crash in between leaves the disk ahead of the record, which the next scan finds:
 anything of the user's is touched the place is looked at once more, and where it is not as recorded it is left alone,
 scanned, and planned again. Contents, which must be downloaded first, are the business of ``contents``.
 
-**Invariant: nothing is removed unless it is exactly what was scanned and the server acknowledged its bytes.**
+**Invariant: nothing is removed unless it is exactly what was scanned and the server acknowledged its bytes, or the
+local history has them.**
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class FolderApplier:
         if record.kind is Kind.DIRECTORY:
             is_gone = self._remove_directory(record, place)
         else:
-            blob = self._remove_file(record, place)
+            blob = self._remove_file(record, place, keeps=change.keeps)
         with self._state.transaction():
             self._state.drop_base(change.node)
             if is_gone:
@@ -208,13 +209,13 @@ class FolderApplier:
             return False
         return self._disk.remove_directory(place)
 
-    def _remove_file(self, record: LocalNode, place: str) -> BlobId | None:
-        """Remove a file that is exactly what was scanned; return its bytes, as far as they are to be kept.
+    def _remove_file(self, record: LocalNode, place: str, *, keeps: bool) -> BlobId | None:
+        """Remove a file that is exactly what was scanned; return its bytes, as far as they are still to be kept.
 
         It is first moved aside and looked at there: a program that replaced or wrote it a moment ago is found out. Not
         waited for on the disk: a file that a power cut brings back is pushed as a new one, which loses nothing.
         """
-        if record.content is not None and record.content.revision is None:
+        if record.is_dirty and not keeps:
             raise Outdated
         parent, _, name = place.rpartition("/")
         hidden = hidden_name(name, self._contents.tokens(), Suffix.OLD)
@@ -224,7 +225,17 @@ class FolderApplier:
             if not self._where.look(aside).is_same_file(record):
                 self._disk.move(aside, place, is_directory=False)
                 raise Changed(place)
-            blob = self._keeping.take(record, aside)
+            if keeps:
+                self._keep_sole(record, aside, place)
+            blob = None if keeps else self._keeping.take(record, aside)
             self._disk.remove_file(aside)
             return blob
         return None
+
+    def _keep_sole(self, record: LocalNode, aside: str, place: str) -> None:
+        """Have bytes that no server has in the history; where that fails, the file gets its name back."""
+        try:
+            self._keeping.keep(record, aside, place)
+        except BaseException:
+            self._disk.move(aside, place, is_directory=False)
+            raise

@@ -5,7 +5,8 @@ directory once, and records the results, with nothing awaited. Whatever became r
 finished together next time.
 
 **Invariant: no file is replaced unless it is exactly what was scanned and the server acknowledged its bytes.** Where it
-is not, as in a conflict, its bytes have a second name, or a place in the history, before the first name is given away.
+is not, as in a conflict or a revert, its bytes have a second name, or a place in the history, before the first name is
+given away.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class _Ready:
 
     :param content: with the digest. :param temporary: where the bytes are.
     :param seen: the look that will be the target's.
-    :param history: of a conflict without a copy: a blob with the local version, and the look that it belongs to; None
-        once the history has it.
+    :param history: of a conflict without a copy, and of a revert: a blob with the local version, and the look that it
+        belongs to; None once the history has it.
     :param replaced: the bytes that lost their name to this, as far as they are to be kept.
     :param is_copied: of a conflict with a copy: whether the copy was made now.
     """
@@ -130,7 +131,7 @@ class Contents:
         done: asyncio.Future[set[NodeId]] = asyncio.get_running_loop().create_future()
         known = replace(change, entry=replace(change.entry, content=content))
         ready = _Ready(known, content, place, temporary, seen, done)
-        if isinstance(change, planned.SplitConflict) and change.copy_name is None:
+        if _reason(change):
             try:
                 ready.history = await self._keeping.save(place)
             except BaseException:
@@ -231,8 +232,10 @@ class Contents:
         seen = self._where.look(place)
         if seen.kind is not Kind.FILE or not seen.is_untouched(record):
             raise Changed(place)
-        if isinstance(ready.change, planned.SplitConflict):
-            self._secure(ready, ready.change, record)
+        if ready.history is not None:
+            self._secure(ready, record, *ready.history)
+        elif isinstance(ready.change, planned.SplitConflict):
+            self._copy(ready, ready.change, record)
         elif record.content is None or record.content.revision is None:
             raise Outdated  # edited, as a scan has found since the plan was made
         elif (record.content.sha256, record.content.size) == (ready.content.sha256, ready.content.size):
@@ -242,23 +245,20 @@ class Contents:
         if ready.seen.mode != seen.mode:  # set since the download began
             self._disk.set_mode(ready.temporary, seen.mode)
             ready.seen = self._where.look(ready.temporary)
-        if isinstance(ready.change, planned.ReplaceContent):
+        if isinstance(ready.change, planned.ReplaceContent) and not ready.change.keeps:
             ready.replaced = self._keeping.take(record, place)
         self._disk.put_over(ready.temporary, place)
 
-    def _secure(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> None:
-        """Make sure that the local version of a conflict stays somewhere when its name is given away."""
-        if ready.history is not None:
-            blob, saved = ready.history
-            if not saved.is_same_file(record):
-                raise Changed(ready.place)
-            loser = replace(record, blob=blob, content=Content(saved.size))
-            with self._state.transaction(durable=True):
-                is_kept = self._workspace.history.keep(loser, Reason.LOST, path=ready.place)
-            if not is_kept:
-                self._state.blobs.remove(blob)  # it was empty, which its version says by itself
-            ready.history = None
-            return
+    def _secure(self, ready: _Ready, record: LocalNode, blob: BlobId, saved: Seen) -> None:
+        """Put the local version into the history before its name is given away."""
+        if not saved.is_same_file(record):
+            raise Changed(ready.place)
+        loser = replace(record, blob=blob, content=Content(saved.size))
+        self._keeping.hand_over(loser, _reason(ready.change) or Reason.LOST, ready.place)
+        ready.history = None
+
+    def _copy(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> None:
+        """Give the local version of a conflict another name before its own is given away."""
         copy_name = change.copy_name or ""
         if not self._has_copy(record):
             self._disk.duplicate(ready.place, self._where.target(record.parent, copy_name, NodeId(0)))
@@ -329,6 +329,13 @@ def settled(record: LocalNode, seen: Seen) -> LocalNode:
     the next scan to find.
     """
     return replace(record, ctime_ns=seen.changed_ns, mode=seen.mode) if seen.is_same_file(record) else record
+
+
+def _reason(change: Pull) -> Reason | None:
+    """Return why the history gets what a content replaces; None where it does not."""
+    if isinstance(change, planned.SplitConflict) and change.copy_name is None:
+        return Reason.LOST
+    return Reason.REVERTED if isinstance(change, planned.ReplaceContent) and change.keeps else None
 
 
 def _revision(entry: Entry) -> Revision:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 
 from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.workspace import Workspace
@@ -14,12 +15,14 @@ from jobfs.errors import StateFull
 from jobfs.folder.attempt import Changed
 from jobfs.folder.disk import Disk, Seen
 from jobfs.model import BlobId, LocalNode
+from jobfs.store.history import Reason
 
 
 class Keeping:
     """Takes bytes of one folder."""
 
     def __init__(self, workspace: Workspace, disk: Disk) -> None:
+        self._state = workspace.state
         self._blobs = workspace.state.blobs
         self._history = workspace.history
         self._disk = disk
@@ -40,6 +43,20 @@ class Keeping:
                 return self._blobs.import_file(source)[0]
         except StateFull:
             return None  # what is kept for the history alone is no reason to fail
+
+    def keep(self, record: LocalNode, found: str, place: str) -> None:
+        """Put a file that no server has into the history, durably; blocks for as long as copying it takes.
+
+        :param found: where it is now. :param place: what the history calls it.
+        """
+        self.hand_over(replace(record, blob=self._import(found)), Reason.REVERTED, place)
+
+    def hand_over(self, record: LocalNode, reason: Reason, place: str) -> None:
+        """Give the history the blob of a record, durably."""
+        with self._state.transaction(durable=True):
+            is_kept = self._history.keep(record, reason, path=place)
+        if not is_kept and record.blob is not None:
+            self._blobs.remove(record.blob)  # it was empty, which its version says by itself; or nothing is to be kept
 
     async def save(self, place: str) -> tuple[BlobId, Seen]:
         """Copy a file that exists nowhere else into a blob, durably; return the look that it belongs to.

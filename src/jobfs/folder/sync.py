@@ -22,7 +22,7 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.session import Options, Session, Unsynced, random_token
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Clock, SystemClock, Workspace
-from jobfs.errors import FolderError, GuardTripped, JobfsError
+from jobfs.errors import DeadlineExceeded, FolderError, GuardTripped, JobfsError
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, coalesce, reduced
 from jobfs.folder.disk import Disk
 from jobfs.folder.report import Ledger, Progress, Summary, SyncEvent, What, distinct, remote_event
@@ -47,6 +47,7 @@ HEALTH_S = 10.0
 
 _FAILURES = 5
 _STILL_WRITTEN_S = 5.0
+_LOOK_S = 10.0
 
 
 @unique
@@ -167,6 +168,9 @@ class FolderSync:
         self._later: dict[str, int] = {}
         self._watcher: Watcher | None = None
         self._skipped: list[Unsynced] = []
+        self._scanned = asyncio.Condition()
+        self._scans = 0
+        """Counts the scans of everything."""
         self._connect()
 
     def _make_session(self, remote: Remote, tokens: Callable[[], str]) -> Session:
@@ -277,6 +281,33 @@ class FolderSync:
         self._stopped.set()
         self._awake.set()
 
+    async def look(self) -> None:
+        """Return once what is in the folder now is recorded; only while ``run`` watches.
+
+        :raises DeadlineExceeded: the folder is not looked at, or is written without a pause.
+        """
+        before = self._scans
+        self.side.want(EVERYWHERE)
+        try:
+            async with asyncio.timeout(_LOOK_S), self._scanned:
+                await self._scanned.wait_for(lambda: self._scans > before and not self._later)
+        except TimeoutError:
+            raise DeadlineExceeded("the folder is being written to all the time", "try again when it rests") from None
+
+    async def record(self) -> None:
+        """Record what is in the folder now; only instead of ``run``. Nothing is asked of the server.
+
+        :raises FolderError: the folder is not there or not the one.
+        """
+        self._refuse_mount()
+        self._root.attach(is_trial=False)
+        self._disk.learn_folding()
+        await self._read_rules()
+        await self._scan(EVERYWHERE)
+        began_s = self._clock.monotonic_s()
+        while await self._look_again(began_s):
+            pass
+
     def summary(self) -> Summary:
         """Return what was done so far."""
         session = self.session
@@ -348,6 +379,9 @@ class FolderSync:
     async def _scan(self, places: Places) -> None:
         findings = await self.side.scan(places)
         self._later.update(findings.later)
+        async with self._scanned:
+            self._scans += EVERYWHERE.trees <= places.trees
+            self._scanned.notify_all()
 
     # -- once
 

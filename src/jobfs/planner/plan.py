@@ -132,10 +132,14 @@ class AddLocal:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceContent:
-    """Show new remote content under a name whose local bytes are clean; base records content and item of the entry."""
+    """Show new remote content under a name whose local bytes are clean; base records content and item of the entry.
+
+    :param keeps: the local bytes are not clean but given up: they go to the local history before.
+    """
 
     node: NodeId
     entry: Entry
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +192,12 @@ class RemoveLocal:
     """Remove a clean file or a directory that is empty by then, and its base record.
 
     A directory may still hold local-only entries, which the planner never sees; the executor decides about them.
+
+    :param keeps: the file is not clean but given up: its bytes go to the local history before.
     """
 
     node: NodeId
+    keeps: bool = False
 
 
 LocalChange: TypeAlias = (

@@ -37,7 +37,7 @@ CREATE INDEX history_node ON history (node);
 CREATE INDEX history_item ON history (rev_item);
 """
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of the schema; ``MIGRATIONS[n]`` leads from n to n + 1."""
 
 SCHEMA = f"""
@@ -111,6 +111,10 @@ CREATE TABLE refusal (           -- final answers of the server about a node, un
     detail TEXT NOT NULL
 );
 
+CREATE TABLE approval (          -- nodes of a held workspace that may go to the server as they are
+    node INTEGER PRIMARY KEY
+);
+
 {_HISTORY}"""
 
 MIGRATIONS: dict[int, str] = {
@@ -128,4 +132,9 @@ ALTER TABLE history RENAME TO history_2;
 INSERT INTO history (id, path, blob, size, reason, at_ns) SELECT id, path, blob, size, reason, at_ns FROM history_2;
 DROP TABLE history_2;
 """,  # noqa: S608 - made of the text above
+    3: """
+CREATE TABLE approval (
+    node INTEGER PRIMARY KEY
+);
+""",
 }

@@ -365,6 +365,18 @@ class State:
         rows = self._database.execute("SELECT node, trouble, detail FROM refusal").fetchall()
         return {NodeId(node): Refusal(Trouble(trouble), detail) for node, trouble, detail in rows}
 
+    def put_approval(self, node: NodeId) -> None:
+        """Remember that a held node may go to the server."""
+        self._execute("INSERT OR IGNORE INTO approval VALUES (?)", (node,))
+
+    def drop_approval(self, node: NodeId) -> None:
+        """Forget that a held node may go to the server."""
+        self._execute("DELETE FROM approval WHERE node = ?", (node,))
+
+    def approvals(self) -> set[NodeId]:
+        """Return the held nodes that may go to the server."""
+        return {NodeId(node) for (node,) in self._database.execute("SELECT node FROM approval")}
+
     def setting(self, key: str) -> str | None:
         """Return a remembered setting, or None."""
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

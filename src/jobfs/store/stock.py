@@ -34,6 +34,7 @@ from jobfs.store.trees import Tree
 
 _FIRST_WITH_CREATIONS = 2
 _FIRST_WITH_VERSIONS = 3
+_FIRST_WITH_APPROVALS = 4
 _TROUBLES = frozenset(trouble.value for trouble in Trouble)
 _Row = tuple[Any, ...]
 
@@ -44,6 +45,7 @@ _KEYS = {
     "aside": ("token",),
     "creation": ("path",),
     "refusal": ("node",),
+    "approval": ("node",),
     "history": ("id",),
 }
 
@@ -170,6 +172,8 @@ class _Reading:
         if self._version >= _FIRST_WITH_CREATIONS:
             journalled.update(row[1] for row in self._rows("creation", _fits("siIS")))
         journalled.update(row[0] for row in self._rows("refusal", _is_refusal))
+        if self._version >= _FIRST_WITH_APPROVALS:
+            journalled.update(row[0] for row in self._rows("approval", _fits("i")))
         history = {version.number: version for version in self._versions()}
         return Stock(
             {node.id: node for node in local},

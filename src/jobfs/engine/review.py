@@ -1,0 +1,242 @@
+"""Look at local changes, publish them, undo them: what ``jobfs diff``, ``push``, ``revert`` and ``hold`` do.
+
+Works on a session, started or not: differences and reverts of a mount need no server. In a workspace that is not held
+there is little to see, since changes are sent at once; what could not be sent is there all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobfs.engine.pusher import Gone
+from jobfs.engine.remote import Remote
+from jobfs.engine.revert import plan_revert
+from jobfs.engine.session import Session, Unsynced
+from jobfs.engine.transfer import RevisionGone, receive
+from jobfs.errors import ApiError, DeadlineExceeded, JobfsError, NotFound
+from jobfs.model import Entry, Kind, LocalNode, NodeId, path_of
+from jobfs.planner.difference import at_or_below, shifted, tops, with_needs
+from jobfs.planner.plan import is_same_content
+
+_PARALLEL = 8
+_BUSY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One node that is otherwise here than on the server, as last acknowledged.
+
+    :param old_path: where the server has it; None where it does not. :param new_path: likewise here.
+    :param known: its record in base. :param here: its record in the local tree.
+    :param is_same: whether the bytes are the same; of a directory, True.
+    :param is_overtaken: whether the server has another version by now than the one that this was made from.
+    """
+
+    node: NodeId
+    old_path: str | None
+    new_path: str | None
+    known: Entry | None
+    here: LocalNode | None
+    is_same: bool
+    is_overtaken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a publication.
+
+    :param sent: paths that the server has now as they are here, or no longer has.
+    :param along: those of them that were not asked for, but without which the others could not be.
+    :param left: what the server does not have, with the reason.
+    """
+
+    sent: tuple[str, ...]
+    along: tuple[str, ...]
+    left: tuple[Unsynced, ...]
+
+
+class InTheWay(JobfsError):
+    """Something stands where a revert would bring back something else."""
+
+
+class Review:
+    """The changes of one workspace.
+
+    :param look: makes sure that the local tree is what the user sees; of a real folder that is a scan.
+    """
+
+    def __init__(self, session: Session, look: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._session = session
+        self._state = session.state
+        self._look = look
+
+    async def hold(self, *, is_on: bool) -> int:
+        """Hold changes from now on, or let them go; return how many wait, or are sent now. Durable."""
+        self._session.hold.switch(is_on=is_on)
+        waiting = self._session.differing()
+        if not is_on:
+            self._session.look_again(waiting)
+        return len(waiting)
+
+    # -- look
+
+    async def differences(self, path: str) -> list[Difference]:
+        """Return what differs at or below a path, by path.
+
+        :raises NotFound: there is nothing, and was nothing.
+        """
+        nodes = self._below(await self._tops(path))
+        nodes |= shifted(self._state.base, self._state.synced, nodes)
+        return sorted(map(self._difference, nodes), key=lambda one: (one.new_path or one.old_path or "", one.node))
+
+    async def _tops(self, path: str) -> set[NodeId]:
+        """Return what is at a path and what was.
+
+        :raises NotFound: there is nothing, and was nothing.
+        """
+        if self._look is not None:
+            await self._look()
+        found = tops(self._state.base, self._state.synced, path)
+        if not found:
+            raise NotFound(f"there is no {path}, and there was none", "see 'jobfs diff' for all changes")
+        return found
+
+    def _below(self, nodes: Iterable[NodeId]) -> set[NodeId]:
+        return at_or_below(self._state.base, self._state.synced, nodes)
+
+    def _difference(self, node: NodeId) -> Difference:
+        base, local = self._state.base, self._state.synced
+        known, here, there = base.get(node), local.get(node), self._session.trees.remote.get(node)
+        one, other = known.content if known is not None else None, here.content if here is not None else None
+        is_overtaken = known is not None and (there is None or is_same_content(one, there.content) is False)
+        old_path = path_of(base, node) if known is not None else None
+        new_path = path_of(local, node) if here is not None else None
+        return Difference(node, old_path, new_path, known, here, bool(is_same_content(one, other)), is_overtaken)
+
+    async def fetch(self, nodes: Iterable[NodeId], directory: Path) -> dict[NodeId, list[str]]:
+        """Put both versions of files into a directory, as ``NODE.old`` and ``NODE.new``.
+
+        :return: for each node why a version could not be had; nothing for a version that does not exist.
+        """
+        slots = asyncio.Semaphore(_PARALLEL)
+
+        async def one(node: NodeId) -> tuple[NodeId, list[str]]:
+            async with slots:
+                return node, await self._fetch(node, directory)
+
+        return dict(await asyncio.gather(*map(one, nodes)))
+
+    async def _fetch(self, node: NodeId, directory: Path) -> list[str]:
+        known, here = self._state.base.get(node), self._state.synced.get(node)
+        failures: list[str] = []
+        try:
+            if known is not None and known.content is not None:
+                await fetch_base(self._session.remote, known, directory / f"{node}.old")
+        except RevisionGone:
+            failures.append("the server no longer has the version that this was made from")
+        except ApiError as error:
+            failures.append(f"the version that this was made from cannot be had: {error.cause}")
+        try:
+            if here is not None and here.kind is Kind.FILE:
+                async with self._session.side.snapshot(node) as snapshot:
+                    await asyncio.to_thread(shutil.copyfile, snapshot.path, directory / f"{node}.new")
+        except (Gone, JobfsError) as error:
+            failures.append(f"the version here cannot be had: {getattr(error, 'cause', 'it changes just now')}")
+        return failures
+
+    # -- publish
+
+    async def publish(self, path: str, deadline_s: float | None) -> Published:
+        """Send what differs at or below a path, and what that relies on, as it is now; return when it is done.
+
+        What was approved stays so: where the deadline comes first, or the process ends, it is sent later.
+
+        :raises NotFound: there is nothing, and was nothing.
+        """
+        named = await self._tops(path)
+        asked = self._below(named)
+        nodes = with_needs(asked | named, self._state.base, self._state.synced)
+        paths = {node: self._path(node) for node in nodes}
+        if self._session.hold.is_on:
+            self._session.hold.approve(nodes)
+        self._session.look_again(nodes)
+        left = {one.node: one for one in await self._session.drain(deadline_s) if one.node in nodes}
+        sent = nodes - left.keys()
+        return Published(
+            tuple(sorted(paths[node] for node in sent)),
+            tuple(sorted(paths[node] for node in sent - asked)),
+            tuple(_told(one) for one in left.values()),
+        )
+
+    def _path(self, node: NodeId) -> str:
+        return path_of(self._state.synced, node) or path_of(self._state.base, node) or f"#{node}"
+
+    # -- revert
+
+    async def revert(self, path: str) -> list[str]:
+        """Make everything at or below a path here what the server last acknowledged; return what was changed.
+
+        Bytes that no server has are in the local history before they go. Of a mount it is one transaction.
+
+        :raises NotFound: there is nothing, and was nothing. :raises InTheWay: nothing was changed.
+        """
+        named = await self._tops(path)
+        await self._idle(self._below(named))
+        planned = plan_revert(
+            self._state.base,
+            self._state.synced,
+            self._below(named),
+            everything=self._state.local,
+            stamp=self._session.workspace.conflict_stamp(),
+        )
+        if planned.blockers:
+            blocking = ", ".join(self._path(node) for node in planned.blockers[:3])
+            raise InTheWay(f"{blocking} is where something has to come back", "revert that too, or move it away")
+        paths = sorted(self._path(node) for node in planned.nodes)
+        self._session.hold.withdraw(planned.nodes)
+        await self._session.apply_here(planned.changes)
+        return paths
+
+    async def _idle(self, nodes: Collection[NodeId]) -> None:
+        """Return when no request about these nodes is under way.
+
+        :raises DeadlineExceeded: that takes long; nothing changed.
+        """
+        try:
+            async with asyncio.timeout(_BUSY_S):
+                while busy := [node for node in nodes if node in self._session.busy]:
+                    await self._session.released(busy[0])
+        except TimeoutError:
+            raise DeadlineExceeded("what is to be reverted is being sent just now", "try again in a moment") from None
+
+
+def _told(one: Unsynced) -> Unsynced:
+    """Say why what was approved is held again."""
+    return Unsynced(one.node, one.path, "changed again meanwhile, and held", True) if one.is_held else one
+
+
+async def fetch_base(remote: Remote, known: Entry, target: Path) -> None:
+    """Download the version of a file that the server last acknowledged.
+
+    :raises RevisionGone: it has another one by now. :raises ApiError: it cannot be had.
+    """
+    if known.content is None or known.content.revision is None:
+        raise AssertionError("the record of a file in base names its revision")
+    revision = known.content.revision
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        sha256 = await receive(remote, revision, descriptor)
+    finally:
+        os.close(descriptor)
+    if known.content.sha256 is not None:
+        is_it = sha256 == known.content.sha256
+    else:  # what changes the bytes of an item changes its size or storage key; what only moves it does not
+        now = (await remote.get(revision.item)).revision
+        is_it = (now.size, now.key) == (revision.size, revision.key)
+    if not is_it:
+        raise RevisionGone("the file has changed on the server", "look again in a moment")
