@@ -159,7 +159,7 @@ def filled(studio: RunningServer, *, is_to_run: bool) -> str:
     return job
 
 
-WITH_FOLDER = {"umount", "refresh", "push", "logs", "conflicts", "resolve", "service remove"}
+WITH_FOLDER = {"umount", "refresh", "push", "logs", "conflicts", "resolve", "service remove", "hold", "diff", "revert"}
 EXAMPLES = [command for command in commands(app) if command.name not in ELSEWHERE]
 
 

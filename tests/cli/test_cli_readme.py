@@ -55,6 +55,8 @@ def test_every_option_that_the_readme_names_is_there(state_dir: Path) -> None:
             ("jobs", "wait"),
             ("service", "install"),
             ("status",),
+            ("diff",),
+            ("hold",),
         )
     )
     helps += in_process("jobs", "continue", "--help").ok()

@@ -194,6 +194,7 @@ def test_the_mount_itself_says_the_same_in_words(studio: RunningServer, job: str
     folder = mount_point / ".jobfs"
     assert sorted(os.listdir(folder)) == [
         "conflicts.json",
+        "held.json",
         "pending.json",
         "problems.json",
         "status.json",

@@ -12,8 +12,8 @@ from engine_harness import DEADLINE_S, Mounted, mounted, run
 from kept_versions import kept_versions
 from model_remote import ModelRemote
 
+from jobfs.engine.backlog import Unsynced
 from jobfs.engine.review import InTheWay, Published, Review
-from jobfs.engine.session import Unsynced
 from jobfs.errors import NotFound, ServerFailure, Unreachable
 from jobfs.model import Kind, path_of
 

@@ -32,7 +32,7 @@ EXAMPLES = int(os.environ.get("JOBFS_HOLD_EXAMPLES", "0"))
 """So many, found by chance; without it the same few each time."""
 
 SETTINGS = settings(
-    max_examples=EXAMPLES or 25, derandomize=not EXAMPLES, database=None, deadline=None, print_blob=bool(EXAMPLES)
+    max_examples=EXAMPLES or 15, derandomize=not EXAMPLES, database=None, deadline=None, print_blob=bool(EXAMPLES)
 )
 
 

@@ -42,6 +42,7 @@ def left_of(session: Session) -> Left:
     if session.options.pushes:
         for record in session.state.local.entries():
             is_going = record.is_dirty and not record.is_local_only and record.id not in coming
+            is_going = is_going and not session.hold.keeps(record.id)
             if record.content is not None and is_going:
                 files += 1
                 size += record.content.size

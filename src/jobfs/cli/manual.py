@@ -39,7 +39,7 @@ FILES = {
     "~/.config/jobfs/config.toml": "profiles: server, key, limits",
     "~/.config/jobfs/keys/": "the keys that login has kept, where there is no keyring",
     "~/.local/state/jobfs/workspaces/": "one folder for each mount and synchronised folder: state, contents, log",
-    "DIR/.jobfs/": "in a mount: status.txt, status.json, pending.json, transfers.json, problems.json, conflicts.json",
+    "DIR/.jobfs/": "in a mount: status.txt; .json: status, pending, held, transfers, problems, conflicts",
     "DIR/.jobfsignore": "names that stay on this machine, written as in .gitignore",
 }
 """The files that users may meet; on Linux, elsewhere the platform's own places."""

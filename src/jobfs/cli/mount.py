@@ -83,6 +83,9 @@ TimeoutOption = Annotated[
     float, typer.Option(min=1, help="Seconds that a program waits for a server that gives nothing, before it fails.")
 ]
 DrainOption = Annotated[float, typer.Option(min=0, help="Seconds that the end may take to send what is left.")]
+HoldOption = Annotated[
+    bool, typer.Option("--hold", help="Keep changes here until 'jobfs push'; it stays so until 'jobfs hold --off'.")
+]
 ForegroundOption = Annotated[bool, typer.Option("--foreground", help="Stay here; Ctrl-C ends it.")]
 
 
@@ -106,6 +109,7 @@ def mount(
     fsync: Annotated[FsyncChoice, typer.Option(help="What fsync waits for.")] = FsyncChoice.LOCAL,
     write_through: Annotated[bool, typer.Option("--write-through", help="close waits for the server.")] = False,
     cache_size: CacheOption = None,
+    hold: HoldOption = False,
     max_delete: MaxDeleteOption = None,
     yes: YesOption = False,
     timeout: TimeoutOption = DEFAULT_DEADLINE_S,
@@ -114,11 +118,9 @@ def mount(
 ) -> None:
     """Mount the workspace of a job. When this returns it is ready; it is served in the background until umount."""
     settings = load_settings(context)
-    point = real_directory(directory)
-    check_mount_point(Path(point))
     order = Order(
         job=_whole(job),
-        directory=point,
+        directory=_usable(directory),
         url=settings.url,
         api_key=settings.api_key,
         is_default_url=settings.is_default_url,
@@ -136,10 +138,17 @@ def mount(
         max_deletions=allowed_deletions(max_delete, is_any=yes),
         timeout_s=timeout,
         drain_timeout_s=drain_timeout,
+        is_held=hold,
         log_level=log_level.value,
         cache_bytes=None if cache_size is None else parse_size(cache_size),
     )
     _begin(order, is_foreground=foreground)
+
+
+def _usable(directory: Path) -> str:
+    point = real_directory(directory)
+    check_mount_point(Path(point))
+    return point
 
 
 def _begin(order: Order, *, is_foreground: bool) -> None:

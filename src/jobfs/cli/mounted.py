@@ -19,10 +19,12 @@ from jobfs.cli.control import ControlServer
 from jobfs.cli.instance import MOUNT
 from jobfs.cli.order import Order
 from jobfs.cli.service import Front, Service, Stop
+from jobfs.engine.backlog import Unsynced
 from jobfs.engine.compose import mirror_session
+from jobfs.engine.hold import is_held, set_held
 from jobfs.engine.lookahead import Prefetch
 from jobfs.engine.remote import Remote
-from jobfs.engine.session import Options, Session, Unsynced
+from jobfs.engine.session import Options, Session
 from jobfs.errors import FuseUnavailable, NotFound, ServerFailure, Unreachable
 from jobfs.fuse.mounting import detach, mount_at
 from jobfs.fuse.options import MountOptions
@@ -41,6 +43,13 @@ _ASK_S = 3.0
 """How long a later mount, which has a tree to show already, waits to hear whether key and job are still good."""
 
 _log = logging.getLogger(__name__)
+
+
+class Notes(Protocol):
+    """Who is told what the start of a session has to say."""
+
+    def note(self, line: str) -> None:
+        """Tell something that is no failure."""
 
 
 class Transport(Protocol):
@@ -122,6 +131,7 @@ async def serve_mount(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
         state = State.open(directory)
         stack.callback(state.close)
         abilities.apply(state, Path(order.state_root), order.url)
+        hold_first(order, state, front)
         remote = await stack.enter_async_context(open_remote(order.settings, order.job, meter))
         session = mirror_session(
             state,
@@ -137,7 +147,16 @@ async def serve_mount(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
         return await _serve(order, session, service, stop)
 
 
-async def start_session(session: Session, remote: Remote, front: Front) -> None:
+def hold_first(order: Order, state: State, front: Notes) -> None:
+    """Hold a workspace before its session begins, where that is wanted; say so where it is held."""
+    if order.is_held and not is_held(state):
+        with state.transaction(durable=True):
+            set_held(state, is_held=True)
+    if is_held(state):
+        front.note(f"changes are held: 'jobfs push' sends them, 'jobfs hold {order.directory} --off' ends it")
+
+
+async def start_session(session: Session, remote: Remote, front: Notes) -> None:
     """Start a session. The first time it waits for the listing; later the stored tree answers at once.
 
     :raises Unauthenticated: the key is wrong, also where a tree is stored. :raises ApiError: the first listing failed.
@@ -151,7 +170,7 @@ async def start_session(session: Session, remote: Remote, front: Front) -> None:
             session.state.remember(_LISTED, "1")
 
 
-async def _ask(remote: Remote, front: Front) -> None:
+async def _ask(remote: Remote, front: Notes) -> None:
     """Find out early whether the key is good; a server that does not answer is no reason not to show what is known."""
     try:
         async with asyncio.timeout(_ASK_S):

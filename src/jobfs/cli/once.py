@@ -14,12 +14,15 @@ import typer
 
 from jobfs.cli.context import open_remote, run
 from jobfs.cli.instance import FOLDER, Instance
+from jobfs.cli.mounted import hold_first
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, check_complete, outcome_of
 from jobfs.cli.service import logged_to
 from jobfs.cli.synced import FolderFront, sync_options
 from jobfs.cli.terminal import progress
+from jobfs.engine.hold import is_held
 from jobfs.engine.remote import Remote
+from jobfs.engine.review import Review
 from jobfs.errors import SettingsError
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
@@ -73,6 +76,23 @@ def try_out(order: Order, front: FolderFront) -> Outcome:
     return outcome
 
 
+def approve_folder(order: Order, path: str = "") -> None:
+    """Where the folder is held, have what differs at or below a path sent: by the next synchronisation.
+
+    :raises FolderError: it is not the folder that its state knows. :raises NotFound: there is nothing, and was nothing.
+    """
+    directory = folder_state(Path(order.state_root), order.url, order.job, order.path)
+    if (directory / "state.db").exists():
+        run(_approve(order, path))
+
+
+async def _approve(order: Order, path: str) -> None:
+    async with open_folder(order, Meter(), is_trial=True) as (state, remote):
+        if is_held(state):
+            sync = FolderSync(state, remote, order.path, options=sync_options(order))
+            await Review(sync.session, sync.record).approve(path)
+
+
 def end_with(outcome: Outcome) -> None:
     """End the command with the exit code of an outcome."""
     if outcome.code:
@@ -82,6 +102,7 @@ def end_with(outcome: Outcome) -> None:
 async def _synchronise(order: Order, front: FolderFront) -> Outcome:
     meter = meter_of(order.settings)
     async with open_folder(order, meter) as (state, remote):
+        hold_first(order, state, front)
         sync = FolderSync(state, remote, order.path, options=sync_options(order), progress=front.happened)
         async with front.working(sync, meter):
             return outcome_of(order, sync, await sync.run())

@@ -29,6 +29,7 @@ class Order:
     :param deletes: whether a deletion on one side is one on the other; of a folder.
     :param cache_bytes: see ``engine.session.Options``; of a mount.
     :param timeout_s: how long a program waits for a server that gives nothing; of a mount.
+    :param is_held: hold changes from now on; else it is as it was, held or not.
     :param log_level: see ``service.logged_to``.
     :param drain_timeout_s: how long an end may take to send what is left.
     """
@@ -56,6 +57,7 @@ class Order:
     timeout_s: float = DEFAULT_DEADLINE_S
     drain_timeout_s: float = 30.0
     cache_bytes: int | None = None
+    is_held: bool = False
     log_level: str = "info"
 
     @property

@@ -118,7 +118,7 @@ def outcome_of(order: Order, sync: FolderSync, summary: Summary) -> Outcome:
     """Return what a synchronisation came to, once it has ended."""
     session = sync.session
     conflicts = tuple(Named(one.path, _settled(one, order.conflict, session.options)) for one in summary.conflicts)
-    skipped = {one.path: one.reason for one in summary.skipped}
+    skipped = {one.path: "held; see 'jobfs diff'" if one.is_held else one.reason for one in summary.skipped}
     if not session.options.pushes:
         skipped = dict.fromkeys(skipped, "changed here, and only pulling was asked for")
     if not session.options.pulls:
@@ -126,7 +126,7 @@ def outcome_of(order: Order, sync: FolderSync, summary: Summary) -> Outcome:
     skipped |= {problem.path: problem.detail for problem in summary.problems}
     disputed = {one.path for one in conflicts}
     named = tuple(Named(path, reason) for path, reason in sorted(skipped.items()) if path not in disputed)
-    unsent = len(summary.skipped) if session.options.pushes else 0
+    unsent = sum(not one.is_held for one in summary.skipped) if session.options.pushes else 0
     refused = {problem.path for problem in summary.problems if problem.trouble is Trouble.REFUSED}
     missing = len(refused.intersection(_newer_there(session))) if refused and session.options.pulls else 0
     return Outcome(summary, sync.options.is_trial, conflicts, named, unsent, missing)

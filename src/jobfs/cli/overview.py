@@ -65,6 +65,8 @@ def _work(one: Mapping[str, Any]) -> Iterator[str]:
     if one["pending"]:
         yield f"  {one['pending']} changes are not yet sent:"
         yield from _some([(_pending(two),) for two in one["pendingPaths"]], one["pending"])
+    if one.get("isHeld"):
+        yield f"  changes are held, {one['held']} wait: 'jobfs diff' shows them, 'jobfs push' sends them"
 
 
 def _transfer(two: Mapping[str, Any]) -> str:

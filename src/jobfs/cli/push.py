@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from jobfs.cli.changes import unsynced_of
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_remote, run
+from jobfs.cli.context import run
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.fronts import front_of
 from jobfs.cli.instance import FOLDER, Instance, instances
 from jobfs.cli.mount import IgnoreOption, MaxDeleteOption, YesOption, allowed_deletions
-from jobfs.cli.mounted import start_session
-from jobfs.cli.once import end_with, folder_order, synchronise, try_out
+from jobfs.cli.once import approve_folder, end_with, folder_order, synchronise, try_out
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome
-from jobfs.cli.service import drained
-from jobfs.cli.serving import name_left
+from jobfs.cli.review import asking, place_of
+from jobfs.cli.serving import tell_left
 from jobfs.cli.sync import DeleteOption, DryRunOption, EventsOption
-from jobfs.cli.terminal import Progress, progress, say, tell
-from jobfs.engine.compose import mirror_session
-from jobfs.engine.session import Options, Unsynced
+from jobfs.cli.terminal import Progress, many, progress, say, shown, tell
+from jobfs.engine.backlog import Unsynced
 from jobfs.errors import MountError, SettingsError
-from jobfs.folder.report import SyncEvent
-from jobfs.folder.sync import FolderSync
 from jobfs.model import ROOT
-from jobfs.planner.ignore import Ignore
+from jobfs.planner.difference import is_different
 from jobfs.store.state import State
 from jobfs.workspace.connection import check_changes
-from jobfs.workspace.meter import Meter
-from jobfs.workspace.settings import Settings
 from jobfs.workspace.states import real_directory
 
 
@@ -47,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def push(
     context: typer.Context,
     what: Annotated[
-        str | None, typer.Argument(metavar="JOB|DIR", help="Only of this job, or of this mount or folder.")
+        str | None, typer.Argument(metavar="JOB|PATH", help="Only of this job, mount or folder, or of a path in one.")
     ] = None,
     directory: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="After a job: send this folder, also one that is new.")
@@ -64,6 +57,9 @@ def push(
 
     Without arguments: what ended mounts have left, and what running mounts and folders have not sent yet. A folder that
     nobody keeps in step just now is sent where it or its job is named; the options are for such folders.
+
+    Where changes are held (jobfs hold), those at or below the named path are sent as they are now, with the directories
+    that they need; the others stay held.
     """
 
     def send(order: Order) -> Outcome:
@@ -73,18 +69,46 @@ def push(
         return (try_out if dry_run else synchronise)(order, front_of(order, as_json=json))
 
     if what is not None and directory is not None:
-        end_with(send(folder_order(load_settings(context), what, directory, command="push")))
+        order = folder_order(load_settings(context), what, directory, command="push")
+        if not dry_run:
+            approve_folder(order)
+        end_with(send(order))
         return
     found = _wanted(what)
-    folders = [one for one in found if what is not None and one.kind == FOLDER and not one.is_running()]
-    mounts = [one for one in found if one not in folders]
-    if mounts and (dry_run or json):
+    folders = [place for place in found if what is not None and place.is_resting_folder]
+    others = [place for place in found if place not in folders]
+    if others and (dry_run or json):
         raise SettingsError("--dry-run and --json are for folders", "name a folder that is not kept in step just now")
-    codes = {send(_order(context, one)).code for one in folders}
-    if mounts or not folders:
-        codes.add(_push_all(context, mounts, timeout))
+    codes = {_push_folder(context, place, send, is_trial=dry_run) for place in folders}
+    if others or not folders:
+        codes.add(_push_all(context, others, timeout))
     if code := max(codes):
         raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is to be sent.
+
+    :param path: in the workspace; "" for all of it. :param is_named: whether the user named it: then what is held there
+        is approved.
+    """
+
+    instance: Instance
+    path: str
+    is_named: bool
+
+    @property
+    def is_resting_folder(self) -> bool:
+        """Whether it is a folder that nobody keeps in step just now."""
+        return self.instance.kind == FOLDER and not self.instance.is_running()
+
+
+def _push_folder(context: typer.Context, place: _Place, send: Callable[[Order], Outcome], *, is_trial: bool) -> int:
+    order = _order(context, place.instance)
+    if not is_trial:
+        approve_folder(order, place.path)
+    return send(order).code
 
 
 def _order(context: typer.Context, instance: Instance) -> Order:
@@ -99,107 +123,75 @@ def _order(context: typer.Context, instance: Instance) -> Order:
     return folder_order(settings, instance.job, Path(instance.directory), command="push")
 
 
-def _push_all(context: typer.Context, found: list[Instance], timeout_s: float) -> int:
+def _push_all(context: typer.Context, found: list[_Place], timeout_s: float) -> int:
     """Send what mounts, and folders that are kept in step just now, have not sent; return the exit code."""
     left: list[Unsynced] = []
-    for instance in found:
-        with progress(f"sending what is left of {instance.job}") as display:
-            if instance.is_running():
-                told = instance.ask("drain", deadline_s=timeout_s, timeout_s=None, on_progress=_shower(display))
-                left += [Unsynced(ROOT, str(one["path"]), str(one["reason"])) for one in told]
-            elif instance.kind == FOLDER:
-                tell(f"{instance.directory}: left to 'jobfs push {instance.directory}'")
-            else:
-                left += _push_ended(context, instance, timeout_s, display)
-    name_left(left)
-    if not left:
+    for place in found:
+        with progress(f"sending what is left of {place.instance.job}") as display:
+            left += _push_one(context, place, timeout_s, display)
+    if not left and not any(place.path for place in found):
         say("everything is sent")
-    return UNSENT if left else 0
+    return UNSENT if tell_left(left) else 0
+
+
+def _push_one(context: typer.Context, place: _Place, timeout_s: float, display: Progress) -> list[Unsynced]:
+    """Send what one has not sent; no server is asked, and no key needed, where nothing is left."""
+    instance = place.instance
+    if place.is_resting_folder:
+        tell(f"{instance.directory}: left to 'jobfs push {instance.directory}'")
+        return []
+    if not instance.is_running():
+        if not _has_work(instance):
+            return []
+        if load_settings(context).url != instance.url:
+            # The key belongs to the server of the settings; it is not sent to another one.
+            reason = f"it belongs to another server: use --url {instance.url}"
+            return [Unsynced(ROOT, instance.directory, reason)]
+    told = run(_ask(context, place, timeout_s, display))
+    if place.path:
+        sent = len(told["sent"])
+        say(f"sent: {many(sent, 'change')}" if sent else f"nothing to send at {shown(place.path)}")
+    for path in told["along"]:
+        say(f"sent along, since the rest relies on it: {shown(path)}")
+    return unsynced_of(told["left"])
+
+
+async def _ask(context: typer.Context, place: _Place, timeout_s: float, display: Progress) -> dict[str, Any]:
+    do = "publish" if place.is_named else "drain"
+    async with asking(context, place.instance, starts=True) as ask:
+        told: dict[str, Any] = await ask(do, path=place.path, deadline_s=timeout_s, on_progress=_shower(display))
+        return told
 
 
 def _shower(display: Progress) -> Any:
     return lambda left: display.show(f"sending {left} changes")
 
 
-def _wanted(what: str | None) -> list[Instance]:
-    """Return what was mounted or kept in step: all of it, at one directory, or of one job.
+def _wanted(what: str | None) -> list[_Place]:
+    """Return what was mounted or kept in step: all of it, of one job, or what is at one path.
 
     :raises MountError: nothing was.
     """
     every = list(instances())
     if what is None:
-        return every
+        return [_Place(one, "", False) for one in every]
     place = real_directory(Path(what))
     found = [one for one in every if one.directory == place] or [one for one in every if one.job == what.rstrip(":")]
-    if not found:
+    if found:
+        return [_Place(one, "", True) for one in found]
+    try:
+        return [_Place(*place_of(Path(what)), True)]
+    except MountError:
         raise MountError(
             f"nothing of jobfs was ever mounted or synchronised at {what}, and no job {what}",
             "see 'jobfs status'; to send a folder to a job: jobfs push JOB DIR",
-        )
-    return found
-
-
-def _push_ended(context: typer.Context, instance: Instance, timeout_s: float, display: Progress) -> list[Unsynced]:
-    """Send what is left in a state; no server is asked, and no key needed, where nothing is."""
-    if not _has_work(instance):
-        return []
-    settings = load_settings(context)
-    if settings.url != instance.url:
-        # The key belongs to the server of the settings; it is not sent to another one.
-        reason = f"it belongs to another server: use --url {instance.url}"
-        return [Unsynced(ROOT, instance.directory, reason)]
-    return run(_drain(settings, instance, timeout_s, display))
+        ) from None
 
 
 def _has_work(instance: Instance) -> bool:
     state = State.open(instance.state)
     try:
-        local, base = state.synced, state.base
-        return any(entry.is_dirty for entry in state.local.entries() if not entry.is_local_only) or any(
-            (known := base.get(node)) is None
-            or (entry := local.get(node)) is None
-            or (known.parent, known.name, known.permission) != (entry.parent, entry.name, entry.permission)
-            for node in {*local, *base}
-        )
+        base, local = state.base, state.synced
+        return any(is_different(base.get(node), local.get(node)) for node in {*base, *local})
     finally:
         state.close()
-
-
-class _Notes:
-    """Satisfies ``service.Front`` as far as the start of a session tells something."""
-
-    def note(self, line: str) -> None:
-        """Tell something that is no failure."""
-        tell(f"jobfs: {line}")
-
-    def ready(self, instance: Instance) -> None:
-        """Say nothing: nobody is served."""
-
-    def happened(self, event: SyncEvent) -> None:
-        """Say nothing: this is no folder."""
-
-    def draining(self, left: int) -> None:
-        """Say nothing: ``drained`` has listeners of its own."""
-
-    def working(self, sync: FolderSync, meter: Meter) -> AbstractAsyncContextManager[None]:
-        """Show nothing: this is no folder."""
-        return nullcontext()
-
-    def ended(self, outcome: Outcome) -> None:
-        """Say nothing: this is no folder."""
-
-
-async def _drain(settings: Settings, instance: Instance, timeout_s: float, display: Progress) -> list[Unsynced]:
-    check_changes(is_read_only=settings.is_read_only)
-    async with AsyncExitStack() as stack:
-        state = State.open(instance.state)
-        stack.callback(state.close)
-        remote = await stack.enter_async_context(open_remote(settings, instance.job))
-        session = mirror_session(state, remote, ignore=Ignore(), host=socket.gethostname(), options=Options())
-        stack.push_async_callback(session.stop)
-        await start_session(session, remote, _Notes())
-
-        async def show(left: object) -> None:
-            display.show(f"sending {left} changes")
-
-        return await drained(session, session.drain(timeout_s), asyncio.Event(), [show])

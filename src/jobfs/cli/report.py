@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from jobfs.cli.instance import Instance
 from jobfs.cli.overview import describe_status
-from jobfs.engine.session import Session, Unsynced
+from jobfs.engine.backlog import Unsynced
+from jobfs.engine.session import Session
 from jobfs.model import Kind, LocalNode, NodeId, Problem, Trouble, path_of
 from jobfs.planner.naming import parse_hidden
 from jobfs.store.state import State
@@ -55,7 +57,8 @@ class Reporter:
             "status": self.status,
             "problems": self.problems,
             "conflicts": self.conflicts,
-            "pending": lambda: self._pending(self._session.unsynced()),
+            "pending": lambda: self._pending(one for one in self._session.unsynced() if not one.is_held),
+            "held": lambda: self._pending(one for one in self._session.unsynced() if one.is_held),
             "transfers": self.transfers,
         }
 
@@ -66,7 +69,8 @@ class Reporter:
         """Return everything that ``jobfs status`` shows."""
         session = self._session
         state = session.state
-        unsynced = session.unsynced()
+        left = session.unsynced()
+        unsynced = [one for one in left if not one.is_held]
         requests = self._meter.requests
         files = [node for node in state.local.entries() if node.kind is Kind.FILE]
         return {
@@ -77,6 +81,8 @@ class Reporter:
             "cachedBytes": sum(node.content.size for node in files if node.blob is not None and node.content),
             "pending": len(unsynced),
             "pendingPaths": self._pending(unsynced),
+            "isHeld": session.hold.is_on,
+            "held": len(left) - len(unsynced),
             "inFlight": self.transfers(),
             "problems": self.problems(),
             "conflicts": self.conflicts(),
@@ -93,10 +99,10 @@ class Reporter:
 
     # -- what is on its way
 
-    def _pending(self, unsynced: list[Unsynced]) -> list[dict[str, object]]:
+    def _pending(self, unsynced: Iterable[Unsynced]) -> list[dict[str, object]]:
         return [
             {"path": one.path, "reason": one.reason, "secondsAgo": self._age_s(one.node)}
-            for one in unsynced[:_MOST_LISTED]
+            for one in islice(unsynced, _MOST_LISTED)
         ]
 
     def _age_s(self, node: NodeId) -> float | None:

@@ -18,12 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from jobfs.cli.changes import handlers_of, told_of
 from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
 from jobfs.cli.instance import Instance, read_instance
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
 from jobfs.cli.report import Reporter
-from jobfs.engine.session import Session, Unsynced
+from jobfs.engine.backlog import Unsynced
+from jobfs.engine.review import Review
+from jobfs.engine.session import Session
 from jobfs.planner.plan import Conflict
 from jobfs.workspace.meter import Meter
 
@@ -77,6 +80,8 @@ class Stop:
 class Service:
     """One mount or synced folder as a process serves it.
 
+    ``review`` is for the user's questions about changes; of a folder it looks at that before.
+
     :param detach: takes the mount away, or ends the watching of a folder; its argument says: even while it is in use.
     """
 
@@ -93,6 +98,7 @@ class Service:
         self.instance = Instance(
             session.state.directory, order.kind, order.directory, order.url, order.job, "", os.getpid(), time.time()
         )
+        self.review = Review(session)
         self.reporter = Reporter(session, self.instance, meter)
         self.detach: Callable[[bool], Awaitable[None]] = self._detach_nothing
         self._desktop = Desktop()
@@ -144,17 +150,13 @@ class Service:
             await self._session.feed.refresh(is_urgent=True)
             return self.reporter.status()
 
-        async def drain(request: Mapping[str, Any], send: Send) -> object:
-            draining = self._session.drain(float(request["deadline_s"]))
-            return _told(await drained(self._session, draining, asyncio.Event(), [send]))
-
         async def stop(request: Mapping[str, Any], send: Send) -> object:
             self._listeners.append(send)
             await self.detach(bool(request.get("force")))
-            return _told(await asyncio.shield(self._left))
+            return told_of(await asyncio.shield(self._left))
 
-        handlers = (ping, status, conflicts, poke, refresh, drain, stop)
-        return {handler.__name__: handler for handler in handlers}
+        handlers = (ping, status, conflicts, poke, refresh, stop)
+        return {**{handler.__name__: handler for handler in handlers}, **handlers_of(self.review)}
 
     async def drain(self, draining: Coroutine[Any, Any, object] | None = None) -> list[Unsynced]:
         """Send what is left, with progress for all who wait; return what could not be sent.
@@ -168,7 +170,7 @@ class Service:
                 self._front.draining(value)
 
         left = await drained(self._session, draining, self._stop.hurry, [show, *self._listeners])
-        for unsynced in left:
+        for unsynced in (one for one in left if not one.is_held):
             _log.warning("not sent: %s: %s", unsynced.path, unsynced.reason)
         self._left.set_result(left)
         return left
@@ -187,7 +189,7 @@ async def drained(
     told = -1
     try:
         while not draining.done() and not hurried.done():
-            left = len(session.differing())
+            left = session.waiting()
             if left and left != told:
                 told = left
                 for listener in listeners:
@@ -200,10 +202,6 @@ async def drained(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     return session.unsynced()
-
-
-def _told(left: list[Unsynced]) -> list[dict[str, str]]:
-    return [{"path": unsynced.path, "reason": unsynced.reason} for unsynced in left]
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):

@@ -13,8 +13,8 @@ from jobfs.cli.loading import load
 from jobfs.cli.mounted import serve_mount
 from jobfs.cli.order import Order
 from jobfs.cli.service import Front, Stop, logged_to
-from jobfs.cli.terminal import shown, tell
-from jobfs.engine.session import Unsynced
+from jobfs.cli.terminal import many, shown, tell
+from jobfs.engine.backlog import Unsynced
 from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
 from jobfs.workspace.states import folder_state, mount_state
 
@@ -22,11 +22,11 @@ _MOST_NAMED = 20
 
 
 def serve(order: Order, front: Front) -> int:
-    """Serve until the user ends it; return the exit code: 0, or that something could not be sent.
+    """Serve until the user ends it; return the exit code: 0, or that something could not be sent. What is held is left.
 
     :raises JobfsError: it could not begin, or was ended before it did.
     """
-    return UNSENT if asyncio.run(_serve(order, front)) else 0
+    return UNSENT if not all(one.is_held for one in asyncio.run(_serve(order, front))) else 0
 
 
 async def _serve(order: Order, front: Front) -> list[Unsynced]:
@@ -42,7 +42,7 @@ async def _serve(order: Order, front: Front) -> list[Unsynced]:
             _check_fallback(order)
             front.note(f"{error.cause}: keeping {order.directory} in step as an ordinary folder instead")
             return await _beside_stop(replace(order, kind=FOLDER), stop, front)
-    name_left(left)  # of a folder, the front has told what could not be sent
+    tell_left(left)  # of a folder, the front has told what could not be sent
     return left
 
 
@@ -102,6 +102,20 @@ def _check_fallback(order: Order) -> None:
         raise MountPointBusy(
             f"FUSE cannot be used, and {order.directory} is not empty", "name an empty directory, or use 'jobfs sync'"
         )
+
+
+def tell_left(left: list[Unsynced]) -> bool:
+    """Name what could not be sent, and count what is held; return whether there is anything of the first."""
+    unsent = [one for one in left if not one.is_held]
+    name_left(unsent)
+    name_held(len(left) - len(unsent))
+    return bool(unsent)
+
+
+def name_held(number: int) -> None:
+    """Say how many changes stay here because they are held."""
+    if number:
+        tell(f"jobfs: {many(number, 'change')} held: see 'jobfs diff'; 'jobfs push PATH' sends them")
 
 
 def name_left(left: list[Unsynced]) -> None:

@@ -17,6 +17,7 @@ from jobfs.cli.mount import (
     ConflictChoice,
     ConflictOption,
     DrainOption,
+    HoldOption,
     IgnoreOption,
     LevelChoice,
     LevelOption,
@@ -64,6 +65,7 @@ def sync(
     dry_run: DryRunOption = False,
     conflict: ConflictOption = ConflictChoice.KEEP_BOTH,
     ignore: IgnoreOption = None,
+    hold: HoldOption = False,
     max_delete: MaxDeleteOption = None,
     yes: YesOption = False,
     drain_timeout: DrainOption = 30.0,
@@ -80,6 +82,7 @@ def sync(
         deletes=delete,
         max_deletions=allowed_deletions(max_delete, is_any=yes),
         drain_timeout_s=drain_timeout,
+        is_held=hold,
         log_level=log_level.value,
     )
     if background:

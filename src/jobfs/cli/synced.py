@@ -13,11 +13,13 @@ from jobfs.cli import abilities
 from jobfs.cli.context import open_remote
 from jobfs.cli.control import ControlServer
 from jobfs.cli.instance import FOLDER
+from jobfs.cli.mounted import hold_first
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, merged, outcome_of
 from jobfs.cli.service import Front, Service, Stop
+from jobfs.engine.backlog import Unsynced
 from jobfs.engine.remote import Remote
-from jobfs.engine.session import Unsynced
+from jobfs.engine.review import Review
 from jobfs.errors import RateLimited, ServerFailure, Unreachable
 from jobfs.folder.report import Progress, Summary, SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
@@ -77,6 +79,7 @@ async def serve_folder(order: Order, stop: Stop, front: FolderFront) -> list[Uns
         state = State.open(folder_state(Path(order.state_root), order.url, order.job, order.path))
         stack.callback(state.close)
         abilities.apply(state, Path(order.state_root), order.url)
+        hold_first(order, state, front)
         meter = meter_of(order.settings)
         remote = await stack.enter_async_context(open_remote(order.settings, order.job, meter))
         agreed = await _agree(order, state, remote, front, meter)
@@ -84,6 +87,7 @@ async def serve_folder(order: Order, stop: Stop, front: FolderFront) -> list[Uns
         sync = FolderSync(state, remote, order.path, options=options, progress=_told(front))
         service = Service(order, sync.session, meter, stop, front, control)
         service.reporter.more_problems = sync.side.problems
+        service.review = Review(sync.session, sync.look)
         service.name(FOLDER, "sync")
         for conflict in agreed.conflicts:
             service.conflict(conflict)

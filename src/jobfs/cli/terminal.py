@@ -57,6 +57,11 @@ def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     load("pictures").print_table(headings, cells)
 
 
+def many(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def human_size(size: int) -> str:
     """Return a number of bytes in three digits and a unit."""
     value = float(size)

@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from jobfs.cli.changes import unsynced_of
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.instance import MOUNT, Instance, instances, is_locked
 from jobfs.cli.points import is_mounted
-from jobfs.cli.serving import name_left
+from jobfs.cli.serving import tell_left
 from jobfs.cli.terminal import Progress, progress, say, tell
-from jobfs.engine.session import Unsynced
 from jobfs.errors import DeadlineExceeded, MountError
 from jobfs.fuse.mounting import detach
-from jobfs.model import ROOT
 from jobfs.workspace.states import real_directory
 
 
@@ -44,10 +43,9 @@ def umount(
         return
     with progress("sending what is left") as display:
         told = found.ask("stop", force=force, timeout_s=None, until_end=True, on_progress=_shower(display))
-    left = [Unsynced(ROOT, str(one["path"]), str(one["reason"])) for one in told]
-    name_left(left)
+    is_left = tell_left(unsynced_of(told))
     _say_done(found)
-    if left:
+    if is_left:
         raise typer.Exit(UNSENT)
 
 

@@ -10,27 +10,32 @@ import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobfs.engine.backlog import Unsynced
+from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.pusher import Gone
 from jobfs.engine.remote import Remote
 from jobfs.engine.revert import plan_revert
-from jobfs.engine.session import Session, Unsynced
+from jobfs.engine.session import Session
 from jobfs.engine.transfer import RevisionGone, receive
 from jobfs.errors import ApiError, DeadlineExceeded, JobfsError, NotFound
 from jobfs.model import Entry, Kind, LocalNode, NodeId, path_of
-from jobfs.planner.difference import at_or_below, shifted, tops, with_needs
+from jobfs.planner.difference import at_or_below, rivals, shifted, tops, with_needs
 from jobfs.planner.plan import is_same_content
 
 _PARALLEL = 8
 _BUSY_S = 30.0
+_TOLD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One node that is otherwise here than on the server, as last acknowledged.
 
+    :param kind: the same on both sides.
     :param old_path: where the server has it; None where it does not. :param new_path: likewise here.
     :param known: its record in base. :param here: its record in the local tree.
     :param is_same: whether the bytes are the same; of a directory, True.
@@ -38,6 +43,7 @@ class Difference:
     """
 
     node: NodeId
+    kind: Kind
     old_path: str | None
     new_path: str | None
     known: Entry | None
@@ -71,27 +77,28 @@ class Review:
     """
 
     def __init__(self, session: Session, look: Callable[[], Awaitable[None]] | None = None) -> None:
-        self._session = session
+        self.session = session
         self._state = session.state
         self._look = look
 
     async def hold(self, *, is_on: bool) -> int:
         """Hold changes from now on, or let them go; return how many wait, or are sent now. Durable."""
-        self._session.hold.switch(is_on=is_on)
-        waiting = self._session.differing()
+        self.session.hold.switch(is_on=is_on)
+        waiting = self.session.differing()
         if not is_on:
-            self._session.look_again(waiting)
+            self.session.look_again(waiting)
         return len(waiting)
 
     # -- look
 
     async def differences(self, path: str) -> list[Difference]:
-        """Return what differs at or below a path, by path.
+        """Return what differs at or below a path, by path, with what stood at the places of that, or stands there now.
 
         :raises NotFound: there is nothing, and was nothing.
         """
         nodes = self._below(await self._tops(path))
         nodes |= shifted(self._state.base, self._state.synced, nodes)
+        nodes |= rivals(self._state.base, self._state.synced, nodes)
         return sorted(map(self._difference, nodes), key=lambda one: (one.new_path or one.old_path or "", one.node))
 
     async def _tops(self, path: str) -> set[NodeId]:
@@ -111,12 +118,16 @@ class Review:
 
     def _difference(self, node: NodeId) -> Difference:
         base, local = self._state.base, self._state.synced
-        known, here, there = base.get(node), local.get(node), self._session.trees.remote.get(node)
+        known, here, there = base.get(node), local.get(node), self.session.trees.remote.get(node)
+        either = here or known
+        if either is None:
+            raise AssertionError(f"node {node} differs, and is nowhere")
         one, other = known.content if known is not None else None, here.content if here is not None else None
         is_overtaken = known is not None and (there is None or is_same_content(one, there.content) is False)
         old_path = path_of(base, node) if known is not None else None
         new_path = path_of(local, node) if here is not None else None
-        return Difference(node, old_path, new_path, known, here, bool(is_same_content(one, other)), is_overtaken)
+        is_same = bool(is_same_content(one, other))
+        return Difference(node, either.kind, old_path, new_path, known, here, is_same, is_overtaken)
 
     async def fetch(self, nodes: Iterable[NodeId], directory: Path) -> dict[NodeId, list[str]]:
         """Put both versions of files into a directory, as ``NODE.old`` and ``NODE.new``.
@@ -136,18 +147,28 @@ class Review:
         failures: list[str] = []
         try:
             if known is not None and known.content is not None:
-                await fetch_base(self._session.remote, known, directory / f"{node}.old")
+                await self._fetch_base(known, directory / f"{node}.old")
         except RevisionGone:
             failures.append("the server no longer has the version that this was made from")
         except ApiError as error:
             failures.append(f"the version that this was made from cannot be had: {error.cause}")
         try:
             if here is not None and here.kind is Kind.FILE:
-                async with self._session.side.snapshot(node) as snapshot:
+                async with self.session.side.snapshot(node) as snapshot:
                     await asyncio.to_thread(shutil.copyfile, snapshot.path, directory / f"{node}.new")
         except (Gone, JobfsError) as error:
             failures.append(f"the version here cannot be had: {getattr(error, 'cause', 'it changes just now')}")
         return failures
+
+    async def _fetch_base(self, known: Entry, target: Path) -> None:
+        """Bring the version of a file that the server last acknowledged: from the local history, or by a download."""
+        revision = known.content.revision if known.content is not None else None
+        version = self.session.workspace.history.find(revision) if revision is not None else None
+        if version is None or version.blob is None:
+            await download_base(self.session.remote, known, target)
+            return
+        with self._state.blobs.pinned(version.blob):
+            await asyncio.to_thread(shutil.copyfile, self._state.blobs.path(version.blob), target)
 
     # -- publish
 
@@ -158,20 +179,45 @@ class Review:
 
         :raises NotFound: there is nothing, and was nothing.
         """
-        named = await self._tops(path)
-        asked = self._below(named)
-        nodes = with_needs(asked | named, self._state.base, self._state.synced)
+        asked, nodes = await self._chosen(path)
         paths = {node: self._path(node) for node in nodes}
-        if self._session.hold.is_on:
-            self._session.hold.approve(nodes)
-        self._session.look_again(nodes)
-        left = {one.node: one for one in await self._session.drain(deadline_s) if one.node in nodes}
+        self._approve(nodes)
+        self.session.look_again(nodes)
+        left = {one.node: one for one in await self.session.drain(deadline_s) if one.node in nodes}
         sent = nodes - left.keys()
         return Published(
             tuple(sorted(paths[node] for node in sent)),
             tuple(sorted(paths[node] for node in sent - asked)),
-            tuple(_told(one) for one in left.values()),
+            tuple(self._told(one) for one in left.values()),
         )
+
+    async def drain(self, deadline_s: float | None) -> Published:
+        """Send what is not held, or was approved before; return when that is done."""
+        return Published((), (), tuple(await self.session.drain(deadline_s)))
+
+    def _told(self, one: Unsynced) -> Unsynced:
+        """Say why something that was to be sent is not."""
+        if one.is_held:
+            return replace(one, reason="changed again meanwhile, and held")
+        return replace(one, reason=self.session.guard_detail) if self.session.guard_detail else one
+
+    async def approve(self, path: str) -> None:
+        """Have what differs at or below a path, and what that relies on, sent by the next session; durable.
+
+        :raises NotFound: there is nothing, and was nothing.
+        """
+        _, nodes = await self._chosen(path)
+        self._approve(nodes)
+
+    async def _chosen(self, path: str) -> tuple[set[NodeId], set[NodeId]]:
+        """Return what differs at or below a path, and that with what it relies on."""
+        named = await self._tops(path)
+        asked = self._below(named)
+        return asked, with_needs(asked | named, self._state.base, self._state.synced)
+
+    def _approve(self, nodes: Collection[NodeId]) -> None:
+        if self.session.hold.is_on:
+            self.session.hold.approve(nodes)
 
     def _path(self, node: NodeId) -> str:
         return path_of(self._state.synced, node) or path_of(self._state.base, node) or f"#{node}"
@@ -192,15 +238,30 @@ class Review:
             self._state.synced,
             self._below(named),
             everything=self._state.local,
-            stamp=self._session.workspace.conflict_stamp(),
+            stamp=self.session.workspace.conflict_stamp(),
         )
         if planned.blockers:
             blocking = ", ".join(self._path(node) for node in planned.blockers[:3])
             raise InTheWay(f"{blocking} is where something has to come back", "revert that too, or move it away")
         paths = sorted(self._path(node) for node in planned.nodes)
-        self._session.hold.withdraw(planned.nodes)
-        await self._session.apply_here(planned.changes)
+        self.session.hold.withdraw(planned.nodes)
+        self._bring_bytes(await self.session.apply_here(planned.changes))
+        with suppress(TimeoutError):  # the bytes are back; a kernel that takes no word will ask when its copy expires
+            async with asyncio.timeout(_TOLD_S):
+                await self.session.workspace.caught_up()
         return paths
+
+    def _bring_bytes(self, nodes: Iterable[NodeId]) -> None:
+        """Give reverted files their bytes from the local history where it has them; others are brought when read."""
+        for node in nodes:
+            record = self._state.synced.get(node)
+            revision = record.content.revision if record is not None and record.content is not None else None
+            if record is None or revision is None or record.blob is not None:
+                continue
+            version = self.session.workspace.history.find(revision) if self.session.side.is_instant else None
+            if version is not None and version.blob is not None and version.content.size <= MOST_COPIED_BYTES:
+                with self._state.transaction():
+                    self._state.put_local(replace(record, blob=self._state.blobs.copy(version.blob)))
 
     async def _idle(self, nodes: Collection[NodeId]) -> None:
         """Return when no request about these nodes is under way.
@@ -209,18 +270,13 @@ class Review:
         """
         try:
             async with asyncio.timeout(_BUSY_S):
-                while busy := [node for node in nodes if node in self._session.busy]:
-                    await self._session.released(busy[0])
+                while busy := [node for node in nodes if node in self.session.busy]:
+                    await self.session.released(busy[0])
         except TimeoutError:
             raise DeadlineExceeded("what is to be reverted is being sent just now", "try again in a moment") from None
 
 
-def _told(one: Unsynced) -> Unsynced:
-    """Say why what was approved is held again."""
-    return Unsynced(one.node, one.path, "changed again meanwhile, and held", True) if one.is_held else one
-
-
-async def fetch_base(remote: Remote, known: Entry, target: Path) -> None:
+async def download_base(remote: Remote, known: Entry, target: Path) -> None:
     """Download the version of a file that the server last acknowledged.
 
     :raises RevisionGone: it has another one by now. :raises ApiError: it cannot be had.

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from jobfs.engine.attention import Attention
+from jobfs.engine.backlog import Unsynced, differing, unsynced
 from jobfs.engine.cache import Cache
 from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
@@ -40,8 +41,7 @@ from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, 
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
-from jobfs.model import ROOT, Item, ItemId, NodeId, Problem, path_of
-from jobfs.planner.difference import is_different
+from jobfs.model import Item, ItemId, NodeId, Problem
 from jobfs.planner.guards import FEW, check_deletions
 from jobfs.planner.plan import (
     Conflict,
@@ -86,19 +86,6 @@ class Options:
     history: Wanted = field(default_factory=Wanted)
     prefetch: Prefetch = Prefetch.SMALL
     times: FeedTimes = field(default_factory=FeedTimes)
-
-
-@dataclass(frozen=True, slots=True)
-class Unsynced:
-    """A node whose changes the server does not have yet.
-
-    :param is_held: whether it waits for the user's word, and not for the server.
-    """
-
-    node: NodeId
-    path: str
-    reason: str
-    is_held: bool = False
 
 
 def random_token() -> str:
@@ -255,14 +242,7 @@ class Session:
 
     def unsynced(self) -> list[Unsynced]:
         """Return the nodes whose changes the server does not have."""
-        found = []
-        for node in self.differing():
-            path = path_of(self.state.local, node)
-            if path is None:
-                path = path_of(self.state.base, node) or f"#{node}"
-            is_held = self.hold.keeps(node)
-            found.append(Unsynced(node, path, "held" if is_held else self._reason(node), is_held))
-        return sorted(found, key=lambda unsynced: unsynced.path)
+        return unsynced(self.state, self.hold, self._reason)
 
     def _reason(self, node: NodeId) -> str:
         if (refusal := self.refusals.get(node)) is not None:
@@ -272,11 +252,12 @@ class Session:
         return self.offline.cause if self.offline is not None else "not sent yet"
 
     def differing(self) -> list[NodeId]:
-        """Return the synchronised nodes that differ from base: the work that is left to push."""
-        base, local = self.state.base, self.state.synced
-        here = (entry for entry in self.state.local.entries() if entry.id != ROOT and not entry.is_local_only)
-        found = [entry.id for entry in here if is_different(base.get(entry.id), entry)]
-        return found + [node for node in base if local.get(node) is None]
+        """Return the synchronised nodes that differ from base: the work that is left to push, and what is held."""
+        return differing(self.state)
+
+    def waiting(self) -> int:
+        """Return how many changes are still to be sent; what is held is not."""
+        return sum(not self.hold.keeps(node) for node in self.differing())
 
     # -- what makes work
 
@@ -499,25 +480,31 @@ class Session:
             self.traffic.busy[node] += 1
             self._spawn(self._compare(node), "session-compare")
 
-    async def apply_here(self, changes: tuple[LocalChange, ...]) -> None:
-        """Change the local side as the user has asked, not the server."""
+    async def apply_here(self, changes: tuple[LocalChange, ...]) -> set[NodeId]:
+        """Change the local side as the user has asked, not the server; return the nodes that changed."""
         self.traffic.busy.update(change.node for change in changes)
-        await self._apply_then_push(changes, ())
+        return await self._apply(changes)
+
+    async def _apply(self, changes: tuple[LocalChange, ...]) -> set[NodeId]:
+        """Change the local side; nodes are busy from before this starts."""
+        try:
+            touched = await self.side.apply(changes)
+        finally:
+            for change in changes:
+                self._let_go(change.node)
+        self.look_again(touched)
+        self.attention.moved()
+        return touched
 
     async def _apply_then_push(self, pulls: tuple[LocalChange, ...], stages: tuple[Stage, ...]) -> None:
         """Change a real folder, then the server; nodes are busy from before this starts."""
         try:
-            touched = await self.side.apply(pulls)
+            await self._apply(pulls)
         except BaseException:
             for stage in stages:
                 for held in stage:
                     self._released(held, Outcome.OFFLINE)
             raise
-        finally:
-            for change in pulls:
-                self._let_go(change.node)
-        self.look_again(touched)
-        self.attention.moved()
         await self.pusher.run(stages)
 
     def _is_guarded(self, plan: Plan) -> bool:

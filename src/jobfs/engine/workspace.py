@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import Protocol
@@ -42,6 +42,10 @@ class LocalChange:
     parent: NodeId
     name: str
     node: NodeId
+
+
+async def _at_once() -> None:
+    """Wait for nothing: nobody keeps a copy of what is announced."""
 
 
 class Clock(Protocol):
@@ -87,6 +91,8 @@ class Workspace:
         self.is_open: Callable[[NodeId], bool] = lambda node: False
         self.is_known: Callable[[NodeId], bool] = lambda node: False
         """Whether a program has a node open, or a transport's caches name it: its number stands for that version."""
+        self.caught_up: Callable[[], Awaitable[None]] = _at_once
+        """Returns when programs see what was announced until now: a transport may pass it on in its own time."""
         self.listeners: list[Callable[[LocalChange], None]] = []
 
     def touch(self, *nodes: NodeId) -> None:

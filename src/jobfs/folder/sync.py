@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from pathlib import Path
 
+from jobfs.engine.backlog import Unsynced
 from jobfs.engine.feed import FeedTimes
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.pusher import Outcome
 from jobfs.engine.remote import Remote
-from jobfs.engine.session import Options, Session, Unsynced, random_token
+from jobfs.engine.session import Options, Session, random_token
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Clock, SystemClock, Workspace
 from jobfs.errors import DeadlineExceeded, FolderError, GuardTripped, JobfsError
@@ -346,7 +347,7 @@ class FolderSync:
             self.session.remote,
             policy=self.options.conflict,
             max_deletions=self.options.max_deletions,
-            pushes=self.session.options.pushes,
+            pushes=self.session.options.pushes and not (self.session.hold.is_on and self.options.pulls),
             pulls=self.session.options.pulls,
         )
 

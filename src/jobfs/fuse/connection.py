@@ -123,6 +123,7 @@ class Connection:
         os.set_blocking(self._descriptor, False)
         self._notifier.start()
         self._vfs.tell(self)
+        self._vfs.workspace.caught_up = self._caught_up
         self._loop.add_reader(self._descriptor, self._on_readable)
 
     async def close(self) -> None:
@@ -167,6 +168,13 @@ class Connection:
         if not self._stale:
             self._loop.call_soon(self._invalidate)
         self._stale[node] = is_listing or self._stale.get(node, False)
+
+    async def _caught_up(self) -> None:
+        """Return when the kernel was told of everything that has changed until now."""
+        await asyncio.sleep(0)  # what changed in this step of the loop is told in the next one
+        told = asyncio.Event()
+        self._notifier.call(lambda: self._loop.call_soon_threadsafe(told.set))
+        await told.wait()
 
     def _invalidate(self) -> None:
         for node, is_listing in self._stale.items():

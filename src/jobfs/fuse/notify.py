@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from jobfs.fuse.protocol import Buffer
@@ -31,7 +31,7 @@ class Notifier:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._queue: SimpleQueue[Sequence[Buffer] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Buffer] | Callable[[], object] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="jobfs-notify", daemon=True)
 
     def start(self) -> None:
@@ -42,6 +42,10 @@ class Notifier:
         """Queue one notification."""
         self._queue.put(message)
 
+    def call(self, action: Callable[[], object]) -> None:
+        """Have the thread call something, quickly done, once everything before is sent; never if the kernel is gone."""
+        self._queue.put(action)
+
     def stop(self) -> None:
         """Send what is queued and end the thread. Blocks: the loop must go on answering meanwhile."""
         self._queue.put(None)
@@ -49,6 +53,9 @@ class Notifier:
 
     def _run(self) -> None:
         while (message := self._queue.get()) is not None:
+            if callable(message):
+                message()
+                continue
             try:
                 os.writev(self._descriptor, message)
             except OSError as error:

@@ -90,5 +90,20 @@ def shifted(base: TreeView, local: TreeView, nodes: Collection[NodeId]) -> set[N
     return found
 
 
+def rivals(base: TreeView, local: TreeView, nodes: Iterable[NodeId]) -> set[NodeId]:
+    """Return what stood, or stands now, at the places that nodes came to or left: one does not show without them."""
+    found: set[NodeId] = set()
+    queue = list(nodes)
+    while queue:
+        node = queue.pop()
+        known, here = base.get(node), local.get(node)
+        for entry, tree in ((here, base), (known, local)):
+            rival = tree.child(entry.parent, entry.name) if entry is not None else None
+            if rival is not None and rival != node and rival not in found:
+                found.add(rival)
+                queue.append(rival)
+    return found
+
+
 def _is_file(entry: Entry | None) -> bool:
     return entry is not None and entry.kind is Kind.FILE
