@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from talking_daemon import TalkingDaemon
 
 import jobfs
 from jobfs.errors import MountPointBusy
@@ -199,6 +200,21 @@ def test_an_ordinary_user_mounts_and_unmounts_through_fusermount(others_place: P
         as_nobody("fusermount3", "-u", point)
         assert process.stdout.readline() == b"ended\n"
         assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; as that one, all other tests ran")
+@pytest.mark.usefixtures("open_device")
+def test_an_ordinary_user_is_woken_in_a_mount_of_his_own(others_place: Path) -> None:
+    with TalkingDaemon(others_place, user=NOBODY) as mount:
+        mount.tell("watch .")
+        mount.hear("watching")
+        mount.tell("put new here")
+        mount.hear("CREATE new")
+        mount.hear("CLOSE_WRITE new")
+        mount.tell("watch perstack")
+        mount.hear("watching")
+        mount.tell("put perstack/setting here")
+        mount.hear("MODIFY setting")  # he may not create anything there, so that cannot be told as a creation
 
 
 def refused(point: Path) -> MountPointBusy:

@@ -42,7 +42,9 @@ UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 50
 
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "src/jobfs/cli/mount.py:mount": "each of its many options is a parameter and a field of the order",
+}
 """Functions above the limit, as "path:name", each with its reason."""
 
 

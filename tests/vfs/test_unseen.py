@@ -8,6 +8,7 @@ from engine_harness import mounted, run
 from model_remote import ModelRemote
 
 from jobfs.model import ROOT, NodeId
+from jobfs.vfs.operations import NameChange
 
 
 class Cache:
@@ -20,8 +21,8 @@ class Cache:
     def knows(self, node: NodeId) -> bool:
         return node in self.known
 
-    def name_changed(self, parent: NodeId, name: str) -> None:
-        self.changed.append(name)
+    def name_changed(self, change: NameChange) -> None:
+        self.changed.append(change.name)
 
     def attributes_changed(self, node: NodeId) -> None:
         pass

@@ -15,6 +15,7 @@ from jobfs.cli.points import check_mount_point
 from jobfs.cli.starting import serve_here, start_in_background
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.errors import SettingsError
+from jobfs.fuse.options import Wake
 from jobfs.workspace.places import parse_place
 from jobfs.workspace.profiles import parse_size
 from jobfs.workspace.states import real_directory, state_root
@@ -103,6 +104,7 @@ def mount(
     fallback: Annotated[bool, typer.Option(help="Where FUSE cannot be used, keep the folder in step instead.")] = True,
     transport: Annotated[TransportName, typer.Option(help="What speaks FUSE.")] = TransportName.AUTO,
     allow_other: Annotated[bool, typer.Option("--allow-other", help="Other users may use the mount.")] = False,
+    wake: Annotated[Wake, typer.Option(help="Whether remote changes wake programs that watch.")] = Wake.AUTO,
     ignore: IgnoreOption = None,
     conflict: ConflictOption = ConflictChoice.KEEP_BOTH,
     prefetch: PrefetchOption = PrefetchChoice.SMALL,
@@ -130,6 +132,7 @@ def mount(
         may_fall_back=fallback,
         is_read_only=read_only or settings.is_read_only,
         allow_other=allow_other,
+        wake=wake.value,
         ignore=tuple(ignore or ()),
         conflict=conflict.value,
         prefetch=prefetch.value,

@@ -26,8 +26,8 @@ from jobfs.engine.lookahead import Prefetch
 from jobfs.engine.remote import Remote
 from jobfs.engine.session import Options, Session
 from jobfs.errors import FuseUnavailable, NotFound, ServerFailure, Unreachable
-from jobfs.fuse.mounting import detach, mount_at
-from jobfs.fuse.options import MountOptions
+from jobfs.fuse.mounting import mount_at
+from jobfs.fuse.options import MountOptions, Wake
 from jobfs.planner.ignore import Ignore
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.store.state import State
@@ -63,6 +63,9 @@ class Transport(Protocol):
 
     async def unmount(self) -> None:
         """Unmount, also while it is in use."""
+
+    async def detach(self) -> None:
+        """Unmount unless it is in use; does not wait for the end."""
 
 
 def options_of(order: Order) -> Options:
@@ -194,7 +197,9 @@ async def _serve(order: Order, session: Session, service: Service, stop: Stop) -
         write_through=order.write_through,
     )
     is_read_only = order.is_read_only or session.workspace.is_read_only
-    options = MountOptions(name=f"jobfs#{order.job}", read_only=is_read_only, allow_other=order.allow_other)
+    options = MountOptions(
+        name=f"jobfs#{order.job}", read_only=is_read_only, allow_other=order.allow_other, wake=Wake(order.wake)
+    )
     await transport.mount(vfs, order.path, options)
     try:
         service.detach = lambda is_forced: _detach(order.path, transport, is_forced)
@@ -226,4 +231,4 @@ async def _detach(point: Path, transport: Transport, is_forced: bool) -> None:
     if is_forced or sys.platform != "linux":
         await transport.unmount()
     elif mount_at(point) is not None:
-        await asyncio.to_thread(detach, point)
+        await transport.detach()

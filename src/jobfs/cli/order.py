@@ -24,6 +24,7 @@ class Order:
     :param directory: absolute.
     :param kind: ``mount`` or ``folder``.
     :param transport: ``auto``, ``kernel`` or ``fusepy``.
+    :param wake: ``auto``, ``on`` or ``off``: see ``fuse.wakes``; of a mount.
     :param may_fall_back: whether a folder is kept in step where FUSE cannot be used.
     :param max_deletions: see ``engine.session.Options``.
     :param deletes: whether a deletion on one side is one on the other; of a folder.
@@ -46,6 +47,7 @@ class Order:
     may_fall_back: bool = True
     is_read_only: bool = False
     allow_other: bool = False
+    wake: str = "auto"
     ignore: tuple[str, ...] = ()
     conflict: str = "keep-both"
     prefetch: str = "small"

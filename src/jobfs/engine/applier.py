@@ -128,7 +128,7 @@ class Applier:
             self._give_up(record, self._history.replaced, Reason.REPLACED_THERE, keeps=change.keeps)
             self._state.put_local(self._fresh(record, change, fresh))
         numbers[change.node] = fresh
-        self._announce(Happening.REPLACED, replace(record, id=fresh))
+        self._announce(Happening.REPLACED, replace(record, id=fresh), old=node)
 
     def _split(self, change: planned.SplitConflict, node: NodeId, numbers: dict[NodeId, NodeId]) -> None:
         record = self._present(node)
@@ -144,7 +144,7 @@ class Applier:
                 self._state.put_local(replace(record, parent=parent, name=change.copy_name))
             self._state.put_local(self._fresh(record, change, fresh))
         numbers[change.node] = fresh
-        self._announce(Happening.REPLACED, replace(record, id=fresh))
+        self._announce(Happening.REPLACED, replace(record, id=fresh), old=node)
         if change.copy_name is not None:
             self._announce(Happening.APPEARED, self._present(node))
             self._workspace.touch(node)
@@ -208,10 +208,10 @@ class Applier:
         is_kept = self._history.keep(record, Reason.REVERTED) if keeps else usual(record, reason)
         self._part(record, is_kept=is_kept)
 
-    def _announce(self, happening: Happening, record: LocalNode) -> None:
+    def _announce(self, happening: Happening, record: LocalNode, *, old: NodeId | None = None) -> None:
         if happening is not Happening.ATTRIBUTES:
             self._changed.add(record.parent)
-        self._workspace.announce(LocalChange(happening, record.parent, record.name, record.id))
+        self._workspace.announce(LocalChange(happening, record.parent, record.name, record.id, record.kind, old))
 
 
 def remote_node(entry: Entry, now_ns: int) -> LocalNode:

@@ -233,7 +233,9 @@ class _Place:
                         is_local_only=is_ignored,
                     )
                 )
-                self._state.after_commit(self._teller(LocalChange(Happening.APPEARED, parent, name, there)))
+                self._state.after_commit(
+                    self._teller(LocalChange(Happening.APPEARED, parent, name, there, Kind.DIRECTORY))
+                )
             parent = there
         return parent
 
@@ -269,6 +271,7 @@ class _Place:
         )
 
     def _tell(self, node: LocalNode) -> None:
-        happening = Happening.APPEARED if self._present is None else Happening.REPLACED
-        self._workspace.announce(LocalChange(happening, node.parent, node.name, node.id))
-        self._workspace.touch(node.id, *([self._present.id] if self._present is not None else []))
+        old = self._present.id if self._present is not None else None
+        happening = Happening.APPEARED if old is None else Happening.REPLACED
+        self._workspace.announce(LocalChange(happening, node.parent, node.name, node.id, node.kind, old))
+        self._workspace.touch(node.id, *([] if old is None else [old]))

@@ -36,12 +36,18 @@ class Happening(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LocalChange:
-    """A change of the local tree that no local program made; transports invalidate what they cached of it."""
+    """A change of the local tree that no local program made; transports invalidate what they cached of it.
+
+    :param node: of what appeared, vanished or has other attributes; of a replacement, the new one.
+    :param kind: of the node. :param old: of a replacement, the node that had the name, if it was shown.
+    """
 
     happening: Happening
     parent: NodeId
     name: str
     node: NodeId
+    kind: Kind
+    old: NodeId | None = None
 
 
 async def _at_once() -> None:
@@ -179,6 +185,6 @@ class Workspace:
         )
         with self.state.transaction():
             self.state.put_local(copy)
-        self.announce(LocalChange(Happening.APPEARED, parent, copy.name, copy.id))
+        self.announce(LocalChange(Happening.APPEARED, parent, copy.name, copy.id, copy.kind))
         self.touch(copy.id)
         return copy

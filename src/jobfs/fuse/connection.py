@@ -30,11 +30,13 @@ from jobfs.fuse.interrupt import is_to_stop
 from jobfs.fuse.notify import Notifier
 from jobfs.fuse.open_files import Answer
 from jobfs.fuse.options import MountOptions
+from jobfs.fuse.phantoms import FIRST_PHANTOM
 from jobfs.fuse.protocol import Buffer, InitFlag, MalformedRequest, Opcode, RequestHeader
 from jobfs.fuse.turns import Turns
+from jobfs.fuse.wakes import Wakes
 from jobfs.model import ROOT, NodeId
 from jobfs.vfs.namespace import fail
-from jobfs.vfs.operations import Vfs
+from jobfs.vfs.operations import NameChange, Vfs
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,8 @@ class Connection:
             Opcode.DESTROY: lambda body: b"",
         }
         self._notifier = Notifier(descriptor)
+        self.wakes = Wakes(vfs, self._requests, options, told=self._told)
+        self._messenger = self.wakes.messenger
         self._buffer = bytearray(protocol.REQUEST_BUFFER_BYTES)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
@@ -129,8 +133,9 @@ class Connection:
     async def close(self) -> None:
         """End: what waits is given up, and the kernel refuses whatever programs still ask.
 
-        In an order in which nobody waits for anybody who waits: notifications end while requests are still served.
+        In an order in which nobody waits for anybody who waits: wakes and notifications end while requests are served.
         """
+        await self.wakes.close()
         await asyncio.to_thread(self._notifier.stop)
         self._loop.remove_reader(self._descriptor)
         tasks = [waiting.task for waiting in self._waiting.values()]
@@ -148,11 +153,31 @@ class Connection:
         """Tell whether the kernel may name a node."""
         return node in self._requests.lookups
 
-    def name_changed(self, parent: NodeId, name: str) -> None:
-        """Make the kernel look a name up anew, if it knows the directory at all."""
+    def name_changed(self, change: NameChange) -> None:
+        """Make the kernel look a name up anew, and wake who watches, if it knows the directory at all."""
+        parent, name, old = change.parent, change.name, change.old
         if parent == ROOT or parent in self._requests.lookups:
-            self._notifier.send(replies.invalidate_entry(parent, name))
+            self.wakes.note(change)
+            if old is not None and self._can_be_deleted(old):
+                self._notifier.send(replies.delete_entry(parent, old, name))
+            else:
+                self._notifier.send(replies.invalidate_entry(parent, name))
             self._invalidate_later(parent, is_listing=True)
+
+    def _can_be_deleted(self, node: NodeId) -> bool:
+        """Tell whether a node is gone, and no program holds the lock that the kernel needs to be told so.
+
+        Who writes to a file holds its lock, and may have to wait for the file's bytes first; whoever then wants to go
+        into the directory would wait with the notification.
+        """
+        is_in_use = any(waiting.header.node == node for waiting in self._waiting.values())
+        return not is_in_use and self._vfs.is_gone(node)
+
+    async def _told(self) -> None:
+        """Wait until the kernel has got every notification that was sent before."""
+        told = asyncio.Event()
+        self._notifier.when_sent(lambda: self._loop.call_soon_threadsafe(told.set))
+        await told.wait()
 
     def attributes_changed(self, node: NodeId) -> None:
         """Make the kernel ask for attributes anew, if it knows the node at all."""
@@ -172,9 +197,7 @@ class Connection:
     async def _caught_up(self) -> None:
         """Return when the kernel was told of everything that has changed until now."""
         await asyncio.sleep(0)  # what changed in this step of the loop is told in the next one
-        told = asyncio.Event()
-        self._notifier.call(lambda: self._loop.call_soon_threadsafe(told.set))
-        await told.wait()
+        await self._told()
 
     def _invalidate(self) -> None:
         for node, is_listing in self._stale.items():
@@ -241,7 +264,11 @@ class Connection:
     def _answer(self, header: RequestHeader, body: memoryview) -> Answer:
         self.asked[header.opcode] += 1
         own = self._handlers.get(header.opcode)
-        return self._requests.answer(header, body) if own is None else own(body)
+        if own is not None:
+            return own(body)
+        if header.pid == self._messenger.pid or header.node >= FIRST_PHANTOM:
+            return self.wakes.answer(header, body)
+        return self._requests.answer(header, body)
 
     def _interrupted(self, body: memoryview) -> None:
         self._interrupt(protocol.INTERRUPT_IN.read(body).unique)

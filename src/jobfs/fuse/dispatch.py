@@ -37,6 +37,7 @@ from jobfs.vfs.operations import Vfs
 
 _YEAR_S = 365 * 24 * 3600
 LASTING = Lifetime(_YEAR_S, _YEAR_S)
+UNSETTLED = Lifetime(0, _YEAR_S)
 PASSING = Lifetime(0, 0)
 """For ``.jobfs``, whose files say something else each time."""
 
@@ -62,7 +63,9 @@ _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFIFO: Kind.FIFO, stat.S_IFSOCK: Kind.
 class Requests:
     """The requests of one mount. All calls on the loop's thread.
 
-    ``lookups`` counts, for each node, how often the kernel was told of it and has not yet forgotten it.
+    ``lookups`` counts, for each node, how often the kernel was told of it and has not yet forgotten it. The names of
+    the nodes in ``passing``, and that others are not in the directories ``unsettled``, it is told for no time at all
+    (``wakes``).
     """
 
     def __init__(self, vfs: Vfs, options: MountOptions) -> None:
@@ -70,6 +73,8 @@ class Requests:
         self._options = options
         self._listings = Listings(self, self._stat_and_lifetime)
         self.lookups: dict[NodeId, int] = {}
+        self.passing: set[NodeId] = set()
+        self.unsettled: set[NodeId] = set()
         self.open_files = OpenFileRequests(vfs)
         self._handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
@@ -146,6 +151,8 @@ class Requests:
         )
 
     def _lifetime(self, node: NodeId) -> Lifetime:
+        if node in self.passing:
+            return UNSETTLED
         return PASSING if self._vfs.control.owns(node) else LASTING
 
     def _stat_and_lifetime(self, node: NodeId) -> tuple[Stat, Lifetime]:
@@ -228,7 +235,8 @@ class Requests:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-            return replies.negative_entry(self._lifetime(NodeId(header.node)).entry_s)
+            parent = NodeId(header.node)
+            return replies.negative_entry(0 if parent in self.unsettled else self._lifetime(parent).entry_s)
         return self._entry(found)
 
     def _mkdir(self, header: RequestHeader, body: memoryview) -> Answer:

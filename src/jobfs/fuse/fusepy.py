@@ -157,6 +157,13 @@ class FusepyTransport:
                 self._operations.give_up()
         await self.wait_unmounted()
 
+    async def detach(self) -> None:
+        """Unmount; does not wait for the end.
+
+        :raises MountPointBusy: programs use it; it is mounted as before.
+        """
+        await asyncio.to_thread(mounting.detach, self._mountpoint)
+
     def _detach(self) -> None:
         try:
             mounting.detach(self._mountpoint)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from jobfs.errors import FuseUnavailable, MountError, MountPointBusy
@@ -71,6 +73,12 @@ class KernelTransport:
                 raise MountError("the kernel did not begin to speak FUSE", "use --transport fusepy") from None
             raise
         await asyncio.to_thread(mounting.allow_read_ahead, self._point, protocol.MAX_TRANSFER_BYTES)
+        self._wake(self._connection)
+
+    def _wake(self, connection: Connection) -> None:
+        mounted = mounting.mount_at(self._point)
+        if mounted is not None:
+            connection.wakes.begin(self._point, mounted.number)
 
     @staticmethod
     async def _close_when_disconnected(connection: Connection) -> None:
@@ -89,10 +97,29 @@ class KernelTransport:
         :raises MountPointBusy: programs use it and ``lazy`` was not asked for; it is mounted as before.
         """
         if self._connection is not None and not self._connection.disconnected.done():
-            await asyncio.to_thread(self._detach, lazy)
+            await self._without_waker(partial(self._detach, lazy))
             if not self._connection.disconnected.done():
                 self._connection.disconnected.set_result(None)
         await self.wait_unmounted()
+
+    async def detach(self) -> None:
+        """Unmount; does not wait for the end.
+
+        :raises MountPointBusy: programs use it; it is mounted as before.
+        """
+        await self._without_waker(partial(mounting.detach, self._point))
+
+    async def _without_waker(self, detach: Callable[[], None]) -> None:
+        """Unmount while nothing of ours is open in the mount."""
+        connection = self._connection
+        if connection is not None:
+            await connection.wakes.close()
+        try:
+            await asyncio.to_thread(detach)
+        except MountPointBusy:
+            if connection is not None:
+                self._wake(connection)
+            raise
 
     def _detach(self, lazy: bool) -> None:
         try:

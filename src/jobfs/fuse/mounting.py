@@ -51,6 +51,12 @@ class Mounted:
     file_system: str
     source: str
 
+    @property
+    def number(self) -> int:
+        """The same as in ``st_dev``."""
+        major, minor = self.device.split(":")
+        return os.makedev(int(major), int(minor))
+
 
 # -- the mount table
 

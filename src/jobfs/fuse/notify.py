@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 _UNKNOWN = (errno.ENOENT, errno.ENOTDIR)
 """The kernel knows no such name or inode: nothing is cached, nothing to do."""
 
+_IN_USE = (errno.ENOTEMPTY, errno.EBUSY)
+"""A directory that is gone is somebody's working directory or has a mount in it: its name is forgotten all the same."""
+
 _GONE = (errno.ENODEV, errno.ENOTCONN, errno.ECONNABORTED, errno.EBADF)
 
 
@@ -42,9 +45,9 @@ class Notifier:
         """Queue one notification."""
         self._queue.put(message)
 
-    def call(self, action: Callable[[], object]) -> None:
-        """Have the thread call something, quickly done, once everything before is sent; never if the kernel is gone."""
-        self._queue.put(action)
+    def when_sent(self, callback: Callable[[], object]) -> None:
+        """Call back, from the thread, when all that is queued now has been sent; never, if the connection is gone."""
+        self._queue.put(callback)
 
     def stop(self) -> None:
         """Send what is queued and end the thread. Blocks: the loop must go on answering meanwhile."""
@@ -61,5 +64,5 @@ class Notifier:
             except OSError as error:
                 if error.errno in _GONE:
                     return
-                if error.errno not in _UNKNOWN:
+                if error.errno not in (*_UNKNOWN, *_IN_USE):
                     _log.warning("the kernel refused a notification: %s", error)

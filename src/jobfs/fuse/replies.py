@@ -13,6 +13,7 @@ from jobfs.fuse.protocol import MAJOR, MAX_TRANSFER_BYTES, NEWEST_MINOR, Buffer,
 
 _NOTIFY_INVAL_INODE = 2
 _NOTIFY_INVAL_ENTRY = 3
+_NOTIFY_DELETE = 6
 
 _OUT_HEADER = struct.Struct("<IiQ")
 _ATTR = "QQQqqqIIIIIIIIII"
@@ -27,6 +28,7 @@ _INIT_OUT = struct.Struct("<IIIIHHIIHHI28x")
 _DIRENT = struct.Struct("<QQII")
 _INVAL_INODE = struct.Struct("<Qqq")
 _INVAL_ENTRY = struct.Struct("<QII")
+_DELETE = struct.Struct("<QQII")
 
 DIRENT_SIZE = _DIRENT.size
 ENTRY_SIZE = _ENTRY_OUT.size
@@ -186,6 +188,16 @@ def invalidate_entry(parent: int, name: str) -> list[Buffer]:
     """
     encoded = name.encode("utf-8", "surrogateescape")
     return _notification(_NOTIFY_INVAL_ENTRY, _INVAL_ENTRY.pack(parent, len(encoded), 0) + encoded + b"\0")
+
+
+def delete_entry(parent: int, node: int, name: str) -> list[Buffer]:
+    """Return the message that makes the kernel look a name up anew, and take the node that had it for deleted.
+
+    Who watches that node hears of it (IN_DELETE_SELF) when nobody has it open any more. The kernel locks the node for
+    this: there must be no request about it under way that has to wait.
+    """
+    encoded = name.encode("utf-8", "surrogateescape")
+    return _notification(_NOTIFY_DELETE, _DELETE.pack(parent, node, len(encoded), 0) + encoded + b"\0")
 
 
 def _notification(code: int, payload: bytes) -> list[Buffer]:

@@ -171,7 +171,7 @@ class Namespace:
         """
         record = self.record(self.lookup(parent, name))
         if not self._table.is_seen(record.id):
-            self._workspace.announce(LocalChange(Happening.REPLACED, parent, name, record.id))
+            self._workspace.announce(LocalChange(Happening.APPEARED, parent, name, record.id, record.kind))
             return
         if record.kind is Kind.DIRECTORY:
             raise fail(errno.EISDIR)
@@ -258,7 +258,7 @@ class Namespace:
         stamp = self._workspace.conflict_stamp()
         name = conflict_name(record.name, stamp, siblings.__contains__, is_directory=is_directory)
         self._state.put_local(replace(record, name=name))
-        self._workspace.announce(LocalChange(Happening.APPEARED, record.parent, name, record.id))
+        self._workspace.announce(LocalChange(Happening.APPEARED, record.parent, name, record.id, record.kind))
 
     def _exchange(self, parent: NodeId, name: str, new_parent: NodeId, new_name: str) -> None:
         one = self.record(self.lookup(parent, name))
@@ -315,7 +315,7 @@ class Namespace:
                     child = replace(child, is_local_only=ignored)
                     self._state.put_local(child)
                     self._workspace.touch(child.id)
-                    self._workspace.announce(LocalChange(Happening.ATTRIBUTES, above.id, name, child.id))
+                    self._workspace.announce(LocalChange(Happening.ATTRIBUTES, above.id, name, child.id, child.kind))
                 if is_directory:
                     pending.append(child)
 

@@ -53,13 +53,27 @@ class _Failure(NamedTuple):
     error: JobfsError
 
 
+class NameChange(NamedTuple):
+    """What happened to a name by no request of a transport.
+
+    :param old: the node that it stood for, if any that was shown. :param new: the one that it stands for.
+    :param kind: of that one, or of the old one where there is none.
+    """
+
+    parent: NodeId
+    name: str
+    old: NodeId | None
+    new: NodeId | None
+    kind: Kind
+
+
 class Audience(Protocol):
     """A transport's caches: what they name is kept, and they must know of changes that no request of theirs made."""
 
     def knows(self, node: NodeId) -> bool:
         """Tell whether the caches may name a node. When they no longer do, ``Vfs.forget`` is called."""
 
-    def name_changed(self, parent: NodeId, name: str) -> None:
+    def name_changed(self, change: NameChange) -> None:
         """A name came, went, or stands for another node."""
 
     def attributes_changed(self, node: NodeId) -> None:
@@ -104,20 +118,27 @@ class Vfs:
         if is_kept:
             self.session.hydrator.keep_arriving(record)
             # Whoever has it open can see that its name is gone: it has one link less.
-            self.workspace.announce(LocalChange(Happening.ATTRIBUTES, record.parent, record.name, record.id))
+            links = LocalChange(Happening.ATTRIBUTES, record.parent, record.name, record.id, record.kind)
+            self.workspace.announce(links)
         return is_kept
 
     def tell(self, audience: Audience) -> None:
         """Tell an audience, from now on, of every change that comes from outside; on the loop, so it must not wait."""
 
         def listener(change: LocalChange) -> None:
+            old, new = (change.node, None) if change.happening is Happening.VANISHED else (change.old, change.node)
             if change.happening is Happening.ATTRIBUTES:
                 audience.attributes_changed(change.node)
             else:
-                audience.name_changed(change.parent, change.name)
+                audience.name_changed(NameChange(change.parent, change.name, old, new, change.kind))
 
         self.workspace.listeners.append(listener)
         self.table.is_known = self.table.is_seen = audience.knows
+
+    def is_gone(self, node: NodeId) -> bool:
+        """Tell whether a node has no name any more and no program has it open for writing."""
+        inode = self.table.inodes.get(node)
+        return self.workspace.state.local.get(node) is None and (inode is None or not inode.writers)
 
     def forget(self, node: NodeId) -> None:
         """Note that the audience no longer knows a node."""
