@@ -33,6 +33,9 @@ SLOWER = float(os.environ.get("JOBFS_TOOLS_SLOWER", "50"))
 _LEAP_S = 6.0
 """More than anything rests before it is pushed."""
 
+MODULES = Path(__file__).resolve().parents[2] / ".tools" / "node_modules"
+"""Where scripts/tools puts modules of Node."""
+
 REQUIRED = bool(os.environ.get("JOBFS_REQUIRE_TOOLS"))
 
 
@@ -43,6 +46,14 @@ def need(*programs: str) -> None:
         pytest.fail(f"not installed: {', '.join(missing)}", pytrace=False)
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)} (scripts/tools installs and tests all)")
+
+
+def need_module(name: str) -> Path:
+    """Return where modules of Node are, one of them a named one; skip or fail as ``need`` does."""
+    need("node")
+    if not (MODULES / name).is_dir():
+        (pytest.fail if REQUIRED else pytest.skip)(f"not installed: {name} (scripts/tools installs and tests all)")
+    return MODULES
 
 
 class SlowClock(SystemClock):
