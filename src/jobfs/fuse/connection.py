@@ -32,7 +32,7 @@ from jobfs.fuse.open_files import Answer
 from jobfs.fuse.options import MountOptions
 from jobfs.fuse.phantoms import FIRST_PHANTOM
 from jobfs.fuse.protocol import Buffer, InitFlag, MalformedRequest, Opcode, RequestHeader
-from jobfs.fuse.turns import Turns
+from jobfs.fuse.turns import PAUSE_MS, Turns
 from jobfs.fuse.wakes import Wakes
 from jobfs.model import ROOT, NodeId
 from jobfs.vfs.namespace import fail
@@ -227,11 +227,11 @@ class Connection:
                 return
 
     def _is_asked_again(self) -> bool:
-        """Tell whether there is another request, looking for it for a moment."""
+        """Tell whether there is another request, looking for it for a moment, and in a long turn waiting for one."""
         until_s = time.monotonic() + _SPIN_S
         while not self._poll.poll(0):
             if time.monotonic() > until_s:
-                return False
+                return not self._turns.is_short and bool(self._poll.poll(PAUSE_MS))
         return True
 
     def _disconnect(self, error: OSError) -> None:
