@@ -18,6 +18,9 @@ from jobfs.planner.plan import LocalChange
 INLINE_HASH_BYTES = 256 << 10
 """Up to here a hash on the loop is quicker than a thread's round trip."""
 
+_AT_ONCE_S = 0.01
+"""Hashes on the loop take so long together before others are let in."""
+
 
 class Mirror:
     """The local tree as a side of the synchronisation. Satisfies ``side.LocalSide``."""
@@ -39,8 +42,16 @@ class Mirror:
             return self.applier.apply_local(changes)
 
     async def prepare(self, nodes: Iterable[NodeId]) -> None:
-        """Make the hashes of dirty files known, so that a save with equal bytes is recognised."""
+        """Make the hashes of dirty files known, so that a save with equal bytes is recognised.
+
+        Whoever asks for something meanwhile is answered between two of them: an archive unpacks to hundreds.
+        """
+        clock = self._workspace.clock
+        began_s = clock.monotonic_s()
         for node in nodes:
+            if clock.monotonic_s() - began_s > _AT_ONCE_S:
+                await asyncio.sleep(0)
+                began_s = clock.monotonic_s()
             record = self._state.synced.get(node)
             if record is not None and record.is_dirty and not self._workspace.writers.get(node):
                 await self._hashed(record)
