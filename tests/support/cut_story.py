@@ -21,6 +21,7 @@ from pathlib import Path
 
 from commands import COMMAND
 from line import Break, Line
+from network_room import NetworkRoom, drop_packets, pass_packets
 
 from jobfs.server.running import RunningServer
 
@@ -151,17 +152,43 @@ def synchronised(job: str, folder: Path, environment: dict[str, str]) -> Iterato
             running.kill()
 
 
+class Packets:
+    """The line to a server in the network of this thread, a ``NetworkRoom``'s, cut by dropping its packets."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> Packets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind: the room ends with its network."""
+
+    def cut(self, how: Break) -> None:
+        drop_packets()
+
+    def mend(self) -> None:
+        pass_packets()
+
+
 def work_through_a_cut(base: Path, how: Break, cut_s: float) -> Told:
     """Play it. Blocks for a little longer than the line is cut.
 
     :param base: an empty directory. :param cut_s: how long the line is cut.
     """
+    if how is not Break.LOST:
+        return _work_through(base, how, cut_s, Line)
+    with NetworkRoom() as room:
+        return room.call(lambda: _work_through(base, how, cut_s, Packets))
+
+
+def _work_through(base: Path, how: Break, cut_s: float, line_to: Callable[[str], Line | Packets]) -> Told:
     data, folder, enough = base / "server", base / "folder", base / "enough"
     data.mkdir()
     folder.mkdir()
     program = json.dumps([sys.executable, "-c", JOB, str(enough)])
     (data / "experts.toml").write_text(f'[experts."@test/writer"]\ncommand = {program}\n')
-    with RunningServer(data, runner=True) as server, Line(server.url) as line:
+    with RunningServer(data, runner=True) as server, line_to(server.url) as line:
         job = server.create_job(expert_key="@test/writer", hold=False)
         environment = {
             "JOBFS_URL": line.url,

@@ -3,7 +3,8 @@
 What TCP does over a line that is cut is not simulated; what a program sees of it is. ``Break.SILENT``: nothing comes
 through, and everything that was sent does when the line is back, as after a loss. ``Break.DEAD``: connections that
 stand or are made while it is cut never answer again, as when a laptop comes back under another address.
-``Break.REFUSED``: connections break, and new ones are refused.
+``Break.REFUSED``: connections break, and new ones are refused. ``Break.LOST``, which is not for this relay: packets are
+dropped, with all that TCP does then.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Break(Enum):
     SILENT = "silent"
     DEAD = "dead"
     REFUSED = "refused"
+    LOST = "lost"
 
 
 class Line:

@@ -53,11 +53,21 @@ class NetworkRoom:
 
     def drop_packets(self) -> None:
         """Drop every packet from now on, without a word to anybody."""
-        self.call(lambda: _queue(_ADD, _CREATE))
+        self.call(drop_packets)
 
     def pass_packets(self) -> None:
         """Let packets pass again; what was dropped is sent anew by TCP."""
-        self.call(lambda: _queue(_DELETE, 0))
+        self.call(pass_packets)
+
+
+def drop_packets() -> None:
+    """Drop every packet of the network that this thread is in; it must be a room's."""
+    _queue(_ADD, _CREATE)
+
+
+def pass_packets() -> None:
+    """Let packets pass again in the network that this thread is in."""
+    _queue(_DELETE, 0)
 
 
 @functools.cache

@@ -19,12 +19,14 @@ class Timeouts:
 
     :param connect_s: for a connection.
     :param idle_s: for the next bytes of an answer, or for the server to take the next bytes of a body.
+    :param dead_s: for the other end's system to acknowledge anything (see ``sockets``).
     :param total_s: for a call with all its tries.
     :param slowest_bytes_per_s: what an upload must reach; its length at this rate is added to its ``total_s``.
     """
 
     connect_s: float = 10.0
     idle_s: float = 30.0
+    dead_s: float = 8.0
     total_s: float = 120.0
     slowest_bytes_per_s: int = 16 * 1024
 

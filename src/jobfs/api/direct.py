@@ -19,13 +19,14 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import httpx
 
 from jobfs.api.reply import Reply
+from jobfs.api.sockets import Option
 
 KEPT_WARM_S = 30.0
 _MOST_CONNECTIONS = 2
@@ -56,10 +57,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
     """Carries one request after the other, over kept connections.
 
     :param context: makes what TLS needs; called when the first address needs it, for it takes some time.
+    :param options: of each connection's socket.
     """
 
-    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext], options: Sequence[Option] = ()) -> None:
         self._context = context
+        self._options = options
         self._kept: dict[tuple[str, str, int], _Connection] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -117,8 +120,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout("no connection in time") from error
         except (OSError, ValueError) as error:  # ValueError: a host name that no lookup takes
             raise httpx.ConnectError(getattr(error, "strerror", None) or "no connection") from error
-        # asyncio has set TCP_NODELAY.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in self._options:
+            transport.get_extra_info("socket").setsockopt(*option)
         return connection
 
 

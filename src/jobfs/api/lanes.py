@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import urllib.request
 from collections import deque
@@ -13,10 +12,9 @@ from functools import cache
 import httpx
 
 from jobfs import errors
-from jobfs.api import address
+from jobfs.api import address, sockets
 from jobfs.api.direct import KEPT_WARM_S, DirectTransport
 
-_SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 _A_LANES_LIMITS = httpx.Limits(max_connections=2, max_keepalive_connections=2, keepalive_expiry=KEPT_WARM_S)
 """One connection to the server, and one to where it redirects."""
 
@@ -58,19 +56,23 @@ class Lanes:
             await lane.aclose()
 
 
-def laying(base: address.Url) -> Callable[[], httpx.AsyncBaseTransport]:
-    """Return what makes lanes, through the proxy that the environment names for this host, if any."""
+def laying(base: address.Url, dead_s: float) -> Callable[[], httpx.AsyncBaseTransport]:
+    """Return what makes lanes, through the proxy that the environment names for this host, if any.
+
+    :param dead_s: see ``sockets``.
+    """
     # httpcore logs the headers of answers at DEBUG, and with them the signed links of redirects (contract E-3).
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     proxy = None if address.is_loopback(base.host) or urllib.request.proxy_bypass(base.host) else _proxy(base.scheme)
+    options = sockets.options(dead_s)
     if proxy is None:
         context = cache(_context)
-        return lambda: DirectTransport(context)
+        return lambda: DirectTransport(context, options)
 
     def lay() -> httpx.AsyncBaseTransport:
         try:
             return httpx.AsyncHTTPTransport(
-                verify=_context(), proxy=proxy, socket_options=_SOCKET_OPTIONS, limits=_A_LANES_LIMITS
+                verify=_context(), proxy=proxy, socket_options=options, limits=_A_LANES_LIMITS
             )
         except (ImportError, ValueError):
             raise errors.SettingsError(

@@ -151,7 +151,7 @@ class Transport:
         self._on_request = on_request
         limits = limits or Limits()
         self._limiter = Limiter(limits)
-        self._lanes = Lanes(laying(self.base) if http is None else lambda: http)
+        self._lanes = Lanes(laying(self.base, self._timeouts.dead_s) if http is None else lambda: http)
         self._clock, self._sleep, self._chance, self._now = clock, sleep, chance, now
         self._resume_at = clock()
         self._respelt = {True: False, False: False}

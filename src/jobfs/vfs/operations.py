@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
+from jobfs.engine.patience import LOCKED_DEADLINE_S
 from jobfs.engine.session import Session
 from jobfs.engine.transfer import SMALL_BYTES
 from jobfs.engine.workspace import Happening, LocalChange
@@ -298,9 +299,10 @@ class Vfs:
             return True
         except NotFound:
             self.release(handle)
+            patience_s = self.session.options.read_deadline_s
             with suppress(JobfsError, TimeoutError):  # there is no listing: the name shows what it showed
-                async with asyncio.timeout(self.session.options.read_deadline_s):
-                    await self.session.feed.refresh()
+                async with asyncio.timeout(min(LOCKED_DEADLINE_S, patience_s) if is_locked else patience_s):
+                    await self.session.feed.refresh(is_urgent=True)
             raise fail(errno.ESTALE) from None
         except (JobfsError, TimeoutError):
             return False
