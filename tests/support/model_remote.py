@@ -136,9 +136,9 @@ class ModelRemote:
             self.items[made.id] = made
             return made
 
-    async def create_file(self, path: str, permission: Permission, source: Path, mime_type: str) -> Item:
+    async def create_file(self, path: str, permission: Permission, source: Path | bytes, mime_type: str) -> Item:
         async with self._call("create_file", path):
-            data = source.read_bytes()
+            data = source if isinstance(source, bytes) else source.read_bytes()
             await asyncio.sleep(0)
             self._check_place(path)
             made = replace(self._new(path, Kind.FILE, data, "user"), permission=permission, mime_type=mime_type)

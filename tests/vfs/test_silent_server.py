@@ -29,7 +29,7 @@ class SilentRemote(ModelRemote):
         self.answers.set()
         self.status_s = 0.0
 
-    async def create_file(self, path: str, permission: Permission, source: Path, mime_type: str) -> Item:
+    async def create_file(self, path: str, permission: Permission, source: Path | bytes, mime_type: str) -> Item:
         await self.answers.wait()
         return await super().create_file(path, permission, source, mime_type)
 

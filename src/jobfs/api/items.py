@@ -190,8 +190,8 @@ class Items:
         """
         return await self._create(path, "workspaceItemDirectory", permission)
 
-    async def create_file(self, path: str, permission: Permission, source: Path, mime_type: str) -> Item:
-        """Create a file from the bytes of a local one, streamed in constant memory, its length taken at the start.
+    async def create_file(self, path: str, permission: Permission, source: Path | bytes, mime_type: str) -> Item:
+        """Create a file from given bytes, or those of a local one: streamed, its length taken at the start.
 
         :raises PathExists: as for a directory.
         :raises StateError: where the source became shorter meanwhile.

@@ -192,7 +192,7 @@ class RunFiles:
         """Refuse."""
         self._refuse(path)
 
-    async def create_file(self, path: str, permission: Permission, source: Path, mime_type: str) -> Item:
+    async def create_file(self, path: str, permission: Permission, source: Path | bytes, mime_type: str) -> Item:
         """Refuse."""
         self._refuse(path)
 

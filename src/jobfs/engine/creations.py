@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from jobfs.engine.lookup import delete, digest_of, get_if_there
 from jobfs.engine.remote import Remote
@@ -75,11 +76,16 @@ class Creations:
             self._forget(path)
 
     def _forget(self, path: str) -> None:
-        self._open.pop(path, None)
-        self._strangers.pop(path, None)
-        self._given_up.pop(path, None)
         with self._trees.state.transaction():
             self._trees.state.drop_creation(path)
+            self._trees.state.after_commit(partial(self._forgotten, path, self._open.get(path)))
+
+    def _forgotten(self, path: str, creation: Creation | None) -> None:
+        """Follow the store; a create that has begun at the same path since is another one."""
+        if self._open.get(path) is creation:
+            self._open.pop(path, None)
+            self._strangers.pop(path, None)
+            self._given_up.pop(path, None)
 
     def forget_node(self, node: NodeId) -> None:
         """Forget the creates of a node that is removed because the server no longer has it.

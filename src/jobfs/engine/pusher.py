@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import mimetypes
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, unique
 from pathlib import Path
@@ -79,9 +79,12 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One version of a file's bytes, which stays as it is while it is held."""
+    """One version of a file's bytes, which stays as it is while it is held.
 
-    path: Path
+    :param source: where they are, or they themselves where they are few.
+    """
+
+    source: Path | bytes
     content: Content
 
 
@@ -252,11 +255,12 @@ class Pusher:
                     self.creations.doubt(path)
                     found = await self._remote.create_directory(path, change.permission)
                 item = self._unowned(found, change.node)
-            self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
+            with self._answered(path):
+                self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
 
     @asynccontextmanager
     async def _unanswered(self, path: str, node: NodeId, content: Content | None) -> AsyncIterator[None]:
-        """Remember a create until its outcome is known; where it cannot be found out, the listings will tell."""
+        """Remember a create until it is ``_answered`` or refused; where neither is known, the listings will tell."""
         if await self.creations.resolve(path):
             raise Gone
         self.creations.begin(path, node, content)
@@ -268,7 +272,13 @@ class Pusher:
         except BaseException:
             self.creations.give_up(path)
             raise
-        self.creations.end(path)
+
+    @contextmanager
+    def _answered(self, path: str) -> Iterator[None]:
+        """Record what a create has made, and that nothing is unclear about it any more: in one transaction."""
+        with self._trees.state.transaction():
+            yield
+            self.creations.end(path)
 
     # -- contents
 
@@ -280,7 +290,9 @@ class Pusher:
             self._local.snapshot(change.node) as snapshot,
             self._unanswered(path, change.node, snapshot.content),
         ):
-            self._acknowledge(change, await send(path, change, snapshot, mime_type), snapshot, path)
+            item = await send(path, change, snapshot, mime_type)
+            with self._answered(path):
+                self._acknowledge(change, item, snapshot, path)
 
     def _acknowledge(self, change: Upload, item: Item, snapshot: Snapshot, path: str) -> None:
         if item.size != snapshot.content.size:
@@ -297,14 +309,14 @@ class Pusher:
     async def _create(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
         known = self._trees.state.base.get(change.replaces) if change.replaces is not None else None
         try:
-            return await self._remote.create_file(path, change.permission, snapshot.path, mime_type)
+            return await self._remote.create_file(path, change.permission, snapshot.source, mime_type)
         except (OutcomeUnknown, ServerFailure):
             item = known.item if known is not None else None
             found = await find_created(self._remote, path, Kind.FILE, snapshot.content, item)
             if found is not None:
                 return self._unowned(found, change.node)
             self.creations.doubt(path)
-            return await self._remote.create_file(path, change.permission, snapshot.path, mime_type)
+            return await self._remote.create_file(path, change.permission, snapshot.source, mime_type)
         except PathExists:
             # A create of ours whose answer was lost with the process that sent it, or somebody else's file.
             found = await find_created(self._remote, path, Kind.FILE, snapshot.content)
@@ -329,7 +341,7 @@ class Pusher:
         if change.keeps_loser:
             await keep_loser(self._remote, self._trees.state, old, path, at_ns=self._wall_ns())
         aside = Aside(self._tokens(), change.node, path, old)
-        wanted = Replacement(path, change.permission, snapshot.path, snapshot.content, mime_type, old)
+        wanted = Replacement(path, change.permission, snapshot.source, snapshot.content, mime_type, old)
         try:
             return await self.replacer.replace(wanted, aside)
         except Overtaken as overtaken:

@@ -77,8 +77,8 @@ class Remote(Protocol):
     async def create_directory(self, path: str, permission: Permission) -> Item:
         """Create a directory whose parent exists. ``PathExists`` where the path is taken."""
 
-    async def create_file(self, path: str, permission: Permission, source: Path, mime_type: str) -> Item:
-        """Create a file from the bytes of a local file, streamed in constant memory."""
+    async def create_file(self, path: str, permission: Permission, source: Path | bytes, mime_type: str) -> Item:
+        """Create a file from the bytes of a local file, streamed in constant memory, or from few bytes themselves."""
 
     async def update(
         self,

@@ -62,7 +62,7 @@ class Replacement:
 
     path: str
     permission: Permission
-    source: Path
+    source: Path | bytes
     content: Content
     mime_type: str
     old: Revision

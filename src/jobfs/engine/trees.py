@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Revision, path_of
 from jobfs.store.state import State
@@ -38,9 +39,12 @@ class Trees:
     # -- what the server acknowledged
 
     def acknowledge(self, entry: Entry) -> None:
-        """Record what the server holds for a node now."""
+        """Record what the server holds for a node now; the remote tree follows when the store has it."""
         with self.state.transaction():
             self.state.put_base(entry)
+            self.state.after_commit(partial(self._acknowledge, entry))
+
+    def _acknowledge(self, entry: Entry) -> None:
         self._observe_place(entry)
         self._acknowledged[entry.id] = self.epoch
 
@@ -92,10 +96,13 @@ class Trees:
 
     def forget(self, node: NodeId) -> None:
         """Record that the server no longer has a node, and remember its item while a listing may still show it."""
-        self.changes += 1
         gone = self.state.base.get(node) or self.remote.get(node)
         with self.state.transaction():
             self.state.drop_base(node)
+            self.state.after_commit(partial(self._bury, node, gone))
+
+    def _bury(self, node: NodeId, gone: Entry | None) -> None:
+        self.changes += 1
         self.remote.drop(node)
         self._acknowledged[node] = self.epoch
         if gone is not None and gone.item is not None:

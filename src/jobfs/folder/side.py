@@ -7,8 +7,9 @@ leaves to others: when to scan (``sync``), and which events say so (``watch``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from jobfs.engine.applier import Applier
@@ -196,7 +197,7 @@ class FolderSide:
 
     @asynccontextmanager
     async def snapshot(self, node: NodeId) -> AsyncIterator[Snapshot]:
-        """Hold the present version of a file: a copy that was checked to be of one moment.
+        """Hold the present version of a file: a copy that was checked to be of one moment, in memory where it is small.
 
         :raises Gone: the file is not as recorded; it is scanned again. :raises Refused: it cannot be read.
         """
@@ -204,6 +205,9 @@ class FolderSide:
         place = path_of(self._state.local, node)
         if record is None or place is None or record.content is None:
             raise Gone
+        if record.content.size <= _SMALL_BYTES:
+            yield self._read_small(record, place)
+            return
         blob, content = await self._copy(record, place)
         try:
             with self._state.blobs.pinned(blob):
@@ -211,27 +215,42 @@ class FolderSide:
         finally:
             self._state.blobs.remove(blob)
 
+    def _read_small(self, record: LocalNode, place: str) -> Snapshot:
+        self._check(record, place)
+        with self._reading(record, place), self._disk.open(place) as file:
+            data = file.read(_SMALL_BYTES + 1)  # one that has grown since fails the check
+        self._check(record, place)
+        return Snapshot(data, self._learn(record, Content(len(data), hashlib.sha256(data).hexdigest())))
+
     async def _copy(self, record: LocalNode, place: str) -> tuple[BlobId, Content]:
         self._check(record, place)
-        try:
-            is_small = record.content is None or record.content.size <= _SMALL_BYTES
-            blob, sha256, size = self._take(place) if is_small else await asyncio.to_thread(self._take, place)
-        except FileNotFoundError:
-            self.revisit(place, record.id)
-            raise Gone from None
-        except OSError as error:
-            raise Refused(f"it cannot be read here: {reason_of(error)}", "make it readable") from error
+        with self._reading(record, place):
+            blob, sha256, size = await asyncio.to_thread(self._take, place)
         try:
             self._check(record, place)
         except BaseException:
             self._state.blobs.remove(blob)
             raise
-        content = Content(size, sha256)
+        return blob, self._learn(record, Content(size, sha256))
+
+    @contextmanager
+    def _reading(self, record: LocalNode, place: str) -> Iterator[None]:
+        """Say what it means that a file cannot be read."""
+        try:
+            yield
+        except FileNotFoundError:
+            self.revisit(place, record.id)
+            raise Gone from None
+        except OSError as error:
+            raise Refused(f"it cannot be read here: {reason_of(error)}", "make it readable") from error
+
+    def _learn(self, record: LocalNode, content: Content) -> Content:
+        """Keep the hash that was taken, if the record is still of the same version."""
         now = self._state.local.get(record.id)
         if now is not None and now.content is record.content and content.sha256 != (record.content or content).sha256:
             with self._state.transaction():
                 self._state.put_local(replace(now, content=content))
-        return blob, content
+        return content
 
     def _take(self, place: str) -> tuple[BlobId, str, int]:
         with self._disk.open(place) as source:
