@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -334,6 +335,26 @@ def test_a_stopped_waker_holds_up_nobody(live: Live, eventually: Eventually) -> 
             (live.path / "d" / f"mine{turn}").write_bytes(b"mine")
         os.kill(waker, signal.SIGCONT)
         watcher.wait_for(Mask.MODIFY, live.path / "d" / "a")
+
+
+def test_who_waits_to_write_to_a_file_that_is_then_deleted_elsewhere_keeps_nobody_out_of_its_directory(
+    serving: Callable,
+) -> None:
+    remote = ModelRemote()
+    remote.put("cold", b"x" * 300_000)
+    live = serving("kernel", remote)
+    live.do(remote.gate.clear)
+    with watching(live.path) as watcher:
+        writer = subprocess.Popen(["truncate", "-s", "5", live.path / "cold"], stderr=subprocess.DEVNULL)
+        while not live.do(lambda: remote.asked("download")):
+            os.sched_yield()
+        remotely(live, lambda: remote.remove("cold"))
+        watcher.wait_for(Mask.DELETE, live.path / "cold")
+        (live.path / "mine").write_bytes(b"mine")
+        assert os.listdir(live.path) == ["mine"]
+        assert writer.poll() is None
+    writer.kill()
+    assert writer.wait(10) == -signal.SIGKILL
 
 
 def test_a_mount_with_a_waker_is_unmounted_and_the_waker_gone(live: Live) -> None:
