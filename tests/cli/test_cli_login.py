@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tomllib
@@ -226,7 +227,11 @@ def test_a_read_only_profile_refuses_every_change(
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "b.txt").write_text("2")
     changes = [("rm", f"{job}:/a.txt"), ("mkdir", f"{job}:/d"), ("push", job, str(tmp_path / "folder"))]
-    assert [in_process(*words).code for words in changes] == [1, 1, 1]
+    changes += [("jobs", "start", "--expert", "@jobfs/word-count"), ("jobs", "continue", job, "--query", "more")]
+    refused = [in_process(*words) for words in changes]
+    assert [outcome.code for outcome in refused] == [1] * 5
+    assert all("the profile is read-only" in outcome.err for outcome in refused)
+    assert len(json.loads(in_process("jobs", "list", "--json").ok())) == 1
     in_process("sync", job, tmp_path / "folder", "--once").ok()
     assert server.contents(job) == {"a.txt": b"1"}
     assert (tmp_path / "folder" / "a.txt").read_bytes() == b"1"

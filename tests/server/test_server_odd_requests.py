@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
+import time
 from typing import Any
 
 import httpx
@@ -370,3 +372,9 @@ def test_a_url_encoded_form_that_cannot_be_read_is_refused(studio: StudioClient,
     kind = {"content-type": "application/x-www-form-urlencoded"}
     assert studio.http.post(f"{studio.items}/", content=body, headers=kind).status_code == status
     assert studio.paths() == []
+
+
+def test_every_answer_says_when_it_was_given(studio: StudioClient) -> None:
+    for answer in (httpx.get(f"{studio.server.url}{JOBS}"), httpx.get(f"{studio.server.url}/nowhere")):
+        given = email.utils.parsedate_to_datetime(answer.headers["date"])
+        assert abs(time.time() - given.timestamp()) < 60

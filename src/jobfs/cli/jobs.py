@@ -21,6 +21,7 @@ from jobfs.cli.terminal import say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
 from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
+from jobfs.workspace.connection import check_changes
 from jobfs.workspace.follow import describe_step, follow
 from jobfs.workspace.places import parse_job
 from jobfs.workspace.settings import Settings
@@ -90,6 +91,7 @@ def start(
 ) -> None:
     """Start a job. Its id is printed; mount or sync its workspace with it."""
     settings = load_settings(context)
+    check_changes(is_read_only=settings.is_read_only)
     files = _files(file)
     job = run(_start(settings, expert, query, files, JobSettings(max_steps=max_steps, model=model)))
     _started(settings, job, is_awaited=wait, as_json=json)
@@ -108,6 +110,7 @@ def continue_(
 ) -> None:
     """Give a job that has stopped more to do: a new query, more steps, or the answer that it waits for."""
     settings = load_settings(context)
+    check_changes(is_read_only=settings.is_read_only)
     job_id = parse_job(job)
     files = _files(file)
     continued = run(_continue(settings, job_id, query, files, JobSettings(max_steps=max_steps), is_answer=answer))
