@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import mimetypes
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -86,6 +87,13 @@ class Snapshot:
 
     source: Path | bytes
     content: Content
+
+    def copy_to(self, target: Path) -> None:
+        """Make a file with these bytes. Blocks."""
+        if isinstance(self.source, bytes):
+            target.write_bytes(self.source)
+        else:
+            shutil.copyfile(self.source, target)
 
 
 class LocalBytes(Protocol):

@@ -155,7 +155,7 @@ class Review:
         try:
             if here is not None and here.kind is Kind.FILE:
                 async with self.session.side.snapshot(node) as snapshot:
-                    await asyncio.to_thread(shutil.copyfile, snapshot.path, directory / f"{node}.new")
+                    await asyncio.to_thread(snapshot.copy_to, directory / f"{node}.new")
         except (Gone, JobfsError) as error:
             failures.append(f"the version here cannot be had: {getattr(error, 'cause', 'it changes just now')}")
         return failures

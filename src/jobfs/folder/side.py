@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -217,7 +218,7 @@ class FolderSide:
 
     def _read_small(self, record: LocalNode, place: str) -> Snapshot:
         self._check(record, place)
-        with self._reading(record, place), self._disk.open(place) as file:
+        with self._reading(record, place), io.BufferedReader(self._disk.open(place)) as file:
             data = file.read(_SMALL_BYTES + 1)  # one that has grown since fails the check
         self._check(record, place)
         return Snapshot(data, self._learn(record, Content(len(data), hashlib.sha256(data).hexdigest())))
