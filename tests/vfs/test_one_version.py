@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -176,5 +177,36 @@ def test_a_rename_of_ours_during_a_download_is_no_other_version(tmp_path: Path) 
                 assert digest(await whole) == digest(data)
             await eventually(lambda: is_hydrated(mount, "renamed"))
             assert len(remote.ranges) == 4
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("change", ["deleted", "replaced"])
+def test_a_write_that_waits_for_bytes_while_the_file_loses_its_name_goes_to_a_copy_with_all_of_them(
+    tmp_path: Path, change: str
+) -> None:
+    remote = ModelRemote()
+    remote.put("a.txt", b"x" * 300_000)
+    remote.put("other", b"stays")
+
+    async def scenario() -> None:
+        async with mounted(tmp_path, remote) as mount:
+            remote.gate.clear()
+            handle = mount.vfs.open(mount.node("a.txt"), os.O_RDWR)
+            writing = asyncio.create_task(mount.vfs.write(handle, b"mine", 10))
+            await eventually(lambda: bool(remote.asked("download")))
+            if change == "deleted":
+                remote.remove("a.txt")
+            else:
+                remote.put("a.txt", b"theirs")
+            await mount.pull()
+            remote.gate.set()
+            async with asyncio.timeout(10):
+                assert await writing == 4
+            await mount.vfs.flush(handle)
+            mount.vfs.release(handle)
+            await mount.settle()
+            [copy] = [name for name in remote.tree() if "conflict" in name]
+            assert remote.tree()[copy] == b"x" * 10 + b"mine" + b"x" * 299_986
 
     run(scenario())

@@ -271,6 +271,9 @@ class Files:
 
     def _make_ready_now(self, inode: OpenInode, record: LocalNode) -> bool:
         if inode.is_detached:
+            record = self._adopt_kept(inode, record)
+            if record.blob is None and record.content is not None and record.content.size:
+                return False  # a name is for a file that has its bytes, and these are still on the way
             record = self._own_again(inode, record)
         if record.content is None:
             raise fail(errno.EINVAL)
