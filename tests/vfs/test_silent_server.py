@@ -119,6 +119,24 @@ def test_opening_a_version_that_is_gone_does_not_wait_for_a_listing_that_does_no
     run(scenario())
 
 
+def test_opening_a_version_that_is_gone_does_not_wait_for_the_feeds_rest(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = SilentRemote()
+        remote.put("a", b"old")
+        remote.status_s = 1.0  # upon which the feed rests for 19 s
+        async with mounted(tmp_path, remote) as mount:
+            await mount.session.feed.refresh()
+            remote.status_s = 0.0
+            handle = mount.vfs.open(mount.node("a"), os.O_RDONLY)
+            remote.put("a", b"newer")
+            async with asyncio.timeout(SOON_S):
+                with pytest.raises(OSError, match="Stale"):
+                    await mount.vfs.confirm(handle)
+            assert await mount.read("a") == b"newer"
+
+    run(scenario())
+
+
 def test_a_rename_that_would_have_to_wait_for_bytes_is_left_to_the_program(tmp_path: Path) -> None:
     async def scenario() -> None:
         remote = SilentRemote()
