@@ -202,13 +202,20 @@ def test_a_death_while_a_file_gets_its_hidden_name_leaves_it_only_its_own(tmp_pa
     assert run(desk.in_step()) == {"a": b"a"}
 
 
-def test_another_file_under_a_hidden_name_stays_and_the_user_is_told(tmp_path: Path) -> None:
+def test_what_an_interrupted_move_left_under_a_hidden_name_gets_its_name_back(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.write("a", b"a")
-    desk.write(".a.jobfs-0123abcd.old", b"b")
-    summary = run(desk.sync())
-    assert [problem.path for problem in summary.problems] == [".a.jobfs-0123abcd.old"]
-    assert desk.tree() == {"a": b"a", ".a.jobfs-0123abcd.old": b"b"}
+    desk.write(".a.jobfs-0123abcd.old", b"a")
+    desk.write(".d.jobfs-0123abcd.old/x", b"x")
+    assert run(desk.in_step()) == {"a": b"a", "d": None, "d/x": b"x"}
+
+
+def test_what_comes_back_from_a_hidden_name_finds_a_name_beside_what_has_its_own_by_now(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("a", b"new")
+    desk.write(".a.jobfs-0123abcd.old", b"old")
+    found = run(desk.in_step())
+    assert found.pop("a") == b"new"
+    assert [(name.startswith("a (conflict from testhost "), data) for name, data in found.items()] == [(True, b"old")]
 
 
 def test_a_directory_renamed_while_something_is_downloaded_into_it_keeps_no_rest_of_that(tmp_path: Path) -> None:

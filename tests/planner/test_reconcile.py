@@ -344,3 +344,10 @@ def test_what_comes_back_from_a_hidden_name_waits_for_what_is_leaving_its_name()
     made = world(f"{hidden} a=7", "b<a=7", f"{hidden}=22 a=7")
     made.converge_by_touch([at(made, hidden)])
     assert made.listing(made.local) == made.listing(made.remote) == {"a": "22", "b": "7"}
+
+
+def test_a_directory_that_was_to_be_deleted_and_gained_a_file_here_comes_back_beside_what_has_its_name_by_now() -> None:
+    made = world("d/", "d/ .d.jobfs-0123abcd.old/ .d.jobfs-0123abcd.old/x", "d/")
+    made.converge_by_touch([at(made, ".d.jobfs-0123abcd.old"), at(made, ".d.jobfs-0123abcd.old/x")])
+    beside = "d (conflict from desk 2024-05-06 070809)"
+    assert made.listing(made.local) == made.listing(made.remote) == {"d": "/", beside: "/", f"{beside}/x": "1"}

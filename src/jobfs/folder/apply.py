@@ -141,7 +141,7 @@ class FolderApplier:
         if seen is None or seen.kind is not record.kind or seen.inode != record.inode:
             raise Changed(source)
         self._disk.move(source, target, is_directory=record.kind is Kind.DIRECTORY)
-        for directory in {source.rpartition("/")[0], target.rpartition("/")[0]}:
+        for directory in dict.fromkeys((source.rpartition("/")[0], target.rpartition("/")[0])):
             self._disk.sync_directory(directory)
         record = settled(record, self._where.look(target))
         with self._state.transaction():
@@ -222,20 +222,34 @@ class FolderApplier:
         aside = f"{parent}/{hidden}" if parent else hidden
         with suppress(FileNotFoundError):
             self._disk.move(place, aside, is_directory=False)
-            if not self._where.look(aside).is_same_file(record):
-                self._disk.move(aside, place, is_directory=False)
-                raise Changed(place)
-            if keeps:
-                self._keep_sole(record, aside, place)
-            blob = None if keeps else self._keeping.take(record, aside)
-            self._disk.remove_file(aside)
-            return blob
+            try:
+                return self._take_away(record, aside, place, keeps=keeps)
+            except FileNotFoundError:
+                raise
+            except BaseException:
+                self._put_back(aside, place, record.id)
+                raise
         return None
 
-    def _keep_sole(self, record: LocalNode, aside: str, place: str) -> None:
-        """Have bytes that no server has in the history; where that fails, the file gets its name back."""
-        try:
+    def _take_away(self, record: LocalNode, aside: str, place: str, *, keeps: bool) -> BlobId | None:
+        if not self._where.look(aside).is_same_file(record):
+            raise Changed(place)
+        if keeps:
             self._keeping.keep(record, aside, place)
+        blob = None if keeps else self._keeping.take(record, aside)
+        try:
+            self._disk.remove_file(aside)
         except BaseException:
+            if blob is not None:
+                self._state.blobs.remove(blob)
+            raise
+        return blob
+
+    def _put_back(self, aside: str, place: str, node: NodeId) -> None:
+        """Give a file its name back. Where that cannot be, a scan finds it under the hidden one, as moved there."""
+        try:
             self._disk.move(aside, place, is_directory=False)
+        except OSError:
+            self._observer.revisit(aside, node)
+            self._observer.revisit(place, node)
             raise

@@ -150,7 +150,11 @@ class Attempts:
 
     def _occupied(self, node: NodeId, place: str) -> None:
         """Something stands where the node is to be: a scan will take it in, unless it cannot be taken in."""
-        seen = self._disk.look(place)
+        try:
+            seen = self._disk.look(place)
+        except OSError as error:
+            self._disk_failed(node, place, error)
+            return
         if seen is not None and (trouble := trouble_of(place.rpartition("/")[2], seen)) is not None:
             self._observer.blocked(place, Problem(node, place, *trouble))
         elif seen is not None and self._workspace.ignore.is_ignored(place, seen.kind is Kind.DIRECTORY):

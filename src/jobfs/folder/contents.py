@@ -181,7 +181,7 @@ class Contents:
     def _finish_all(self, everything: Sequence[_Ready]) -> None:
         placed = [ready for ready in everything if self._is_placed(ready)]
         failed: dict[str, OSError] = {}
-        for directory in {ready.place.rpartition("/")[0] for ready in placed}:
+        for directory in dict.fromkeys(ready.place.rpartition("/")[0] for ready in placed):
             try:
                 self._disk.sync_directory(directory)
             except OSError as error:

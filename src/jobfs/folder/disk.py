@@ -259,11 +259,23 @@ class Disk:
     def put_new(self, source: str, target: str) -> None:
         """Move a file to a place where nothing is; ``FileExistsError``, and nothing done, where something is."""
         if not _IS_WINDOWS and self._link(source, target):
-            self._system.unlink(self._at(source))
+            self._take_name(source, target)
             return
         if not _IS_WINDOWS and self.look(target) is not None:
             raise _taken(self._at(target))
         self._system.rename(self._at(source), self._at(target))  # on Windows this never replaces
+
+    def _take_name(self, source: str, target: str) -> None:
+        """Take the first of its two names from a file; where that cannot be, the second one."""
+        try:
+            self._system.unlink(self._at(source))
+        except FileNotFoundError:
+            return  # somebody took it away meanwhile
+        except OSError:
+            first, second = self.look(source), self.look(target)
+            if first is not None and second is not None and first.inode == second.inode:
+                self._system.unlink(self._at(target))
+            raise
 
     def put_over(self, source: str, target: str) -> None:
         """Move a file over another one, atomically."""

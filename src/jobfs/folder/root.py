@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 
 from jobfs.errors import FolderError
-from jobfs.folder.disk import Disk
+from jobfs.folder.disk import Disk, reason_of
 from jobfs.model import Kind
 from jobfs.planner.naming import OWN_FOLDER
 from jobfs.store.state import State
@@ -96,12 +96,32 @@ class Root:
             "mount or restore that one, or use a new state for this one; nothing was deleted on the server",
         )
 
+    def learn_folding(self) -> None:
+        """Find out which names are one here, once the folder is attached.
+
+        :raises FolderError: it cannot be told.
+        """
+        try:
+            self._disk.learn_folding()
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> FolderError:
+        reason = reason_of(error)
+        return FolderError(f"{self._disk.root} cannot be read: {reason}", "look after the disk; nothing was deleted")
+
     def _identity(self) -> str | None:
-        """Return what the marker says, or None where there is none."""
-        seen = self._disk.look(MARKER)
-        if seen is None or seen.kind is not Kind.FILE:
-            return None
-        return self._disk.read(MARKER).decode("ascii", "replace").strip()
+        """Return what the marker says, or None where there is none.
+
+        :raises FolderError: it cannot be told.
+        """
+        try:
+            seen = self._disk.look(MARKER)
+            if seen is None or seen.kind is not Kind.FILE:
+                return None
+            return self._disk.read(MARKER).decode("ascii", "replace").strip()
+        except OSError as error:
+            raise self._unreadable(error) from error
 
 
 def real_root(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, is_covered, reduced
-from jobfs.folder.disk import Disk, Listed, Seen
+from jobfs.folder.disk import Disk, Listed, Seen, reason_of
 from jobfs.folder.names import composed
 from jobfs.folder.root import Root
 from jobfs.folder.settle import Digests, Settlement
@@ -94,8 +94,14 @@ class Scanner:
 
     def _walk(self, trees: Iterable[str]) -> list[Listed]:
         is_ignored = self._workspace.ignore.is_ignored
-        real = [tree for tree in sorted(trees) if self._disk.is_real(tree)]
-        return [listed for tree in real for listed in self._disk.walk(tree, is_ignored)]
+        found: list[Listed] = []
+        for tree in sorted(trees):
+            try:
+                if self._disk.is_real(tree):
+                    found += self._disk.walk(tree, is_ignored)
+            except OSError as error:
+                found.append(Listed(tree, error=reason_of(error)))
+        return found
 
     async def _settle(self, places: set[str], walked: set[str], findings: Findings) -> Places:
         """Record what is at these places; return where to look next: below what turned out to be new or moved."""
@@ -169,7 +175,7 @@ class Scanner:
         if hidden is None or hidden.suffix is not Suffix.NEW:
             return False
         if hidden.token not in self._arriving:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # the next scan tries it again
                 self._disk.remove_file(prefix + name)
         return True
 
@@ -180,11 +186,12 @@ class Scanner:
             return False
         own = listed.entries[name]
         others = (other for other, seen in listed.entries.items() if other != name and seen.inode == own.inode)
-        for other in others if own.kind is Kind.FILE and own.inode else ():
-            seen, first = self._disk.look(prefix + name), self._disk.look(prefix + other)
-            if seen is not None and first is not None and seen.is_same_file(first):
-                self._disk.remove_file(prefix + name)
-                return True
+        with suppress(OSError):  # the next start tries it again
+            for other in others if own.kind is Kind.FILE and own.inode else ():
+                seen, first = self._disk.look(prefix + name), self._disk.look(prefix + other)
+                if seen is not None and first is not None and seen.is_same_file(first):
+                    self._disk.remove_file(prefix + name)
+                    return True
         return False
 
     def _note_odd(self, listed: Listed) -> None:

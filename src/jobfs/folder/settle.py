@@ -19,7 +19,7 @@ from jobfs.folder.coalesce import Places
 from jobfs.folder.disk import Disk, Seen, reason_of, trouble_of
 from jobfs.folder.names import folded, is_copy_name
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, Permission, Problem, Trouble, node_at, path_of
-from jobfs.planner.naming import is_hidden_name
+from jobfs.planner.naming import Suffix, conflict_name, is_hidden_name, parse_hidden
 from jobfs.planner.plan import is_same_content
 
 MOVING_NS = 50_000_000
@@ -98,10 +98,10 @@ class Settlement:
 
     def _look(self, place: str) -> None:
         parent, _, name = place.rpartition("/")
-        if not self._is_real(parent):
-            self._again_entries.add(parent)
-            return
         try:
+            if not self._is_real(parent):
+                self._again_entries.add(parent)
+                return
             seen = self._disk.look(place)
         except OSError as error:
             self._note(place, Trouble.UNREADABLE, f"cannot be looked at ({reason_of(error)})")
@@ -200,7 +200,11 @@ class Settlement:
         own = path_of(self._local, owner.id)
         if own is None or own == place:
             return False
-        there = self._disk.look(own) if self._is_real(own.rpartition("/")[0]) else None
+        try:
+            there = self._disk.look(own) if self._is_real(own.rpartition("/")[0]) else None
+        except OSError as error:  # perhaps it has, perhaps it was copied: the copy is a new one then
+            self._note(own, Trouble.UNREADABLE, f"cannot be looked at ({reason_of(error)})")
+            return False
         if there is not None and there.inode == owner.inode:
             return self._disk.folds_names and folded(own) == folded(place)  # the user has only spelt it otherwise
         if there is not None and is_copy_name(place.rpartition("/")[2], owner.name):
@@ -274,12 +278,33 @@ class Settlement:
             if seen.kind is Kind.DIRECTORY:
                 self._again_trees.add(place)
         elif is_hidden_name(name):
-            detail = "left here by an interrupted move; give it the name that it should have, or delete it"
-            self._note(place, Trouble.INVALID_NAME, detail)
+            self._bring_back(place, parent.id, seen)
         elif seen.kind is Kind.DIRECTORY:
             self._put_directory(place, parent.id, seen)
         else:
             self._put_file(place, parent.id, seen)
+
+    def _bring_back(self, place: str, parent: NodeId, seen: Seen) -> None:
+        """Give what an interrupted move left under a hidden name its own name, or a conflict name beside it."""
+        above, slash, name = place.rpartition("/")
+        hidden = parse_hidden(name)
+        if hidden is None or hidden.suffix is not Suffix.OLD:
+            return  # a download, of which the scan takes care
+        is_directory = seen.kind is Kind.DIRECTORY
+
+        def is_taken(other: str) -> bool:
+            return self._local.child(parent, other) is not None or self._disk.look(above + slash + other) is not None
+
+        try:
+            own = hidden.name
+            if is_taken(own):
+                own = conflict_name(own, self._workspace.conflict_stamp(), is_taken, is_directory=is_directory)
+            self._disk.move(place, above + slash + own, is_directory=is_directory)
+        except OSError as error:
+            detail = f"left here by an interrupted move ({reason_of(error)}); give it the name that it should have"
+            self._note(place, Trouble.INVALID_NAME, detail)
+        else:
+            self._again_entries.add(above + slash + own)
 
     def _make_room(self, parent: NodeId, name: str, seen: Seen, owner: LocalNode | None) -> None:
         """Drop what came to a place along with its directory, and is not what stands there."""

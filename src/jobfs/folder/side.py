@@ -7,6 +7,7 @@ leaves to others: when to scan (``sync``), and which events say so (``watch``).
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
@@ -19,7 +20,7 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.session import random_token
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import JobfsError, Refused
+from jobfs.errors import JobfsError, Refused, StateError
 from jobfs.folder.apply import FolderApplier
 from jobfs.folder.attempt import Attempts
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, is_covered
@@ -200,7 +201,8 @@ class FolderSide:
     async def snapshot(self, node: NodeId) -> AsyncIterator[Snapshot]:
         """Hold the present version of a file: a copy that was checked to be of one moment, in memory where it is small.
 
-        :raises Gone: the file is not as recorded; it is scanned again. :raises Refused: it cannot be read.
+        :raises Gone: the file is not as recorded; it is scanned again. :raises Refused: the user may not read it.
+        :raises StateError: the disk did not serve.
         """
         record = self._state.local.get(node)
         place = path_of(self._state.local, node)
@@ -217,18 +219,20 @@ class FolderSide:
             self._state.blobs.remove(blob)
 
     def _read_small(self, record: LocalNode, place: str) -> Snapshot:
-        self._check(record, place)
-        with self._reading(record, place), io.BufferedReader(self._disk.open(place)) as file:
-            data = file.read(_SMALL_BYTES + 1)  # one that has grown since fails the check
-        self._check(record, place)
+        with self._reading(record, place):
+            self._check(record, place)
+            with io.BufferedReader(self._disk.open(place)) as file:
+                data = file.read(_SMALL_BYTES + 1)  # one that has grown since fails the check
+            self._check(record, place)
         return Snapshot(data, self._learn(record, Content(len(data), hashlib.sha256(data).hexdigest())))
 
     async def _copy(self, record: LocalNode, place: str) -> tuple[BlobId, Content]:
-        self._check(record, place)
         with self._reading(record, place):
+            self._check(record, place)
             blob, sha256, size = await asyncio.to_thread(self._take, place)
         try:
-            self._check(record, place)
+            with self._reading(record, place):
+                self._check(record, place)
         except BaseException:
             self._state.blobs.remove(blob)
             raise
@@ -243,7 +247,7 @@ class FolderSide:
             self.revisit(place, record.id)
             raise Gone from None
         except OSError as error:
-            raise Refused(f"it cannot be read here: {reason_of(error)}", "make it readable") from error
+            raise _unreadable(place, error) from error
 
     def _learn(self, record: LocalNode, content: Content) -> Content:
         """Keep the hash that was taken, if the record is still of the same version."""
@@ -283,3 +287,10 @@ class FolderSide:
             return self._disk.read(place) if seen is not None and seen.kind is Kind.FILE else None
         except OSError:
             return None
+
+
+def _unreadable(place: str, error: OSError) -> JobfsError:
+    """Return what it means that a file cannot be read: final where it is forbidden, else the disk may serve later."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refused(f"it cannot be read here: {reason_of(error)}", "make it readable")
+    return StateError(f"{place} cannot be read here: {reason_of(error)}", "it is tried again; look after the disk")

@@ -254,7 +254,7 @@ class FolderSync:
         """
         self._refuse_mount()
         self._root.attach(is_trial=self.options.is_trial)
-        self._disk.learn_folding()
+        self._root.learn_folding()
         if self.options.is_trial:
             return await self._try()
         if self.options.watch:

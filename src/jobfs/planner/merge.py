@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from jobfs.model import ROOT, Entry, Kind, NodeId, Permission, TreeView, Trouble
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import RESERVED
-from jobfs.planner.naming import conflict_name, is_hidden_name, visible_name
+from jobfs.planner.naming import Suffix, conflict_name, is_hidden_name, parse_hidden, visible_name
 from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, ConflictStamp, is_same_content
 
 
@@ -90,11 +90,13 @@ class Merge:
     def _wish(base: Entry | None, local: Entry) -> tuple[NodeId, str]:
         """Return where the user has a node. One that only stepped aside, to a hidden name, is where it was.
 
-        One that base has under a hidden name too was to be deleted, and was kept for what others had put into it.
+        One that base has under a hidden name too was to be deleted, and was kept for what others had put into it. One
+        that base no longer has was to be deleted here, and was kept for what the user had put into it.
         """
-        if base is None or not is_hidden_name(local.name):
+        hidden = parse_hidden(local.name)
+        if hidden is None or (base is None and hidden.suffix is not Suffix.OLD):
             return local.parent, local.name
-        return base.parent, visible_name(base.name)
+        return (local.parent, hidden.name) if base is None else (base.parent, visible_name(base.name))
 
     def _judge_both(self, case: Case, local: Entry, remote: Entry) -> None:
         base = case.base
@@ -270,11 +272,12 @@ class Merge:
             wanted[case.parent, name] = case
 
     def _is_settled_there(self, case: Case) -> bool:
-        """Tell whether a file that comes back from a hidden name finds its own one taken by what stays there.
+        """Tell whether what comes back from a hidden name finds its own one taken by what stays there.
 
-        A directory waits: what is in it is moved to where it was (``engine/replace.py``).
+        A directory on the server waits: what is in it is moved to where it was (``engine/replace.py``).
         """
-        if case.kind is Kind.DIRECTORY or case.remote is None or not is_hidden_name(case.remote.name):
+        entry = case.remote or case.local
+        if entry is None or not is_hidden_name(entry.name) or (entry is case.remote and case.kind is Kind.DIRECTORY):
             return False
         found = {tree.child(case.parent, case.name) for tree in (self.local, self.remote)} - {None, case.node}
         return not found.issubset(self.cases)
