@@ -8,17 +8,21 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+
+from simulated_machine import Scene
 
 from simulation import Outcome, memory_directory, simulate
 
 CHUNK = 50
+SCENES = {False: Scene.of, True: Scene.with_folders}
 
 
-def play(seeds: range) -> list[Outcome]:
+def play(seeds: range, has_folders: bool) -> list[Outcome]:
     """Play some seeds; return those that broke a promise, without their traces."""
     with tempfile.TemporaryDirectory(dir=memory_directory()) as directory:
-        outcomes = [simulate(seed, Path(directory)) for seed in seeds]
+        outcomes = [simulate(seed, Path(directory), SCENES[has_folders]) for seed in seeds]
     return [Outcome(one.seed, one.digest, one.problem, []) for one in outcomes if one.problem]
 
 
@@ -28,23 +32,27 @@ def main() -> int:
     what.add_argument("--seeds", metavar="A..B", help="play seeds A to B - 1")
     what.add_argument("--replay", type=int, metavar="SEED", help="play one seed and print its trace")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--folders", action="store_true", help="with folders among the clients, on bad disks")
     options = parser.parse_args()
     if options.replay is not None:
         with tempfile.TemporaryDirectory(dir=memory_directory()) as directory:
-            outcome = simulate(options.replay, Path(directory))
+            outcome = simulate(options.replay, Path(directory), SCENES[options.folders])
         print(*outcome.trace, sep="\n")
         print(f"seed {outcome.seed}: {outcome.problem or 'every promise kept'}; trace {outcome.digest[:16]}")
         return 1 if outcome.problem else 0
     first, _, last = options.seeds.partition("..")
     seeds = range(int(first), int(last))
+    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     began_s = time.monotonic()
     failed = 0
     with ProcessPoolExecutor(options.jobs) as pool:
-        for outcomes in pool.map(play, [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]):
+        for outcomes in pool.map(partial(play, has_folders=options.folders), chunks):
             for outcome in outcomes:
                 failed += 1
                 print(f"seed {outcome.seed}: {outcome.problem}", flush=True)
-                print(f"    scripts/simulate --replay {outcome.seed}", flush=True)
+                print(
+                    f"    scripts/simulate {'--folders ' if options.folders else ''}--replay {outcome.seed}", flush=True
+                )
     took_s = time.monotonic() - began_s
     rate = len(seeds) / took_s * 60 / options.jobs
     print(

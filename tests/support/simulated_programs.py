@@ -1,13 +1,19 @@
-"""What happens in the simulation (``simulation``): the programs on each machine, and the job's expert."""
+"""What happens in the simulation (``simulation``): the programs on each machine, and the job's expert.
+
+What the programs on a machine do is the same everywhere; how it is done is the machine's own: through the vfs of a
+mount here, on a real folder's disk in ``simulated_folder``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from simulated_client import Client, World
+from simulated_client import Client
+from simulated_machine import Machine, World
 from simulated_server import SimulatedServer, label
 
 from jobfs.errors import JobfsError
@@ -19,11 +25,12 @@ NAMES = ["a", "b", "c.txt"]
 DIRECTORIES = ["", "d/", "e/"]
 
 
-class Programs:
-    """What runs on one client's machine."""
+class Programs(ABC):
+    """What runs on one machine."""
 
-    def __init__(self, client: Client, world: World) -> None:
-        self.client = client
+    client: Machine
+
+    def __init__(self, world: World) -> None:
         self.world = world
         self.dice = world.loop.dice
         self.background: set[asyncio.Task[None]] = set()
@@ -49,11 +56,103 @@ class Programs:
     def give_up(self, path: str) -> None:
         """Note that what is shown at a path is replaced or deleted now; nothing may be awaited in between."""
         with suppress(OSError):
-            if content := self.client.content(self.client.node(path)):
+            if content := self.shown(path):
                 self.world.given_up.add(content)
 
+    # -- how it is done
+
+    @abstractmethod
+    def shown(self, path: str) -> bytes | None:
+        """Return what a program finds at a path; None for a directory. Raises OSError where there is nothing."""
+
+    @abstractmethod
     async def put(self, path: str, data: bytes, *, pause_s: float = 0.0) -> None:
         """Write a file as ``open(path, "wb")`` does, in two parts where there is a pause."""
+
+    @abstractmethod
+    async def look(self, path: str, pause_s: float) -> None:
+        """Read a file in two parts, and check that they are of one version."""
+
+    @abstractmethod
+    async def move(self, old: str, new: str) -> None:
+        """Rename, once both places are known to be there, giving up what is at the new one."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Unlink a file, once its directory is known to be there, giving it up."""
+
+    @abstractmethod
+    def make_directory(self, path: str) -> None:
+        """Make a directory."""
+
+    @abstractmethod
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory."""
+
+    # -- what is done
+
+    async def write(self) -> None:
+        await self.put(self.path(), self.world.fresh(self.client.name))
+
+    async def save(self) -> None:
+        """Write a new file and rename it over the old one, as editors do."""
+        path = self.path()
+        temporary = f"{path}.tmp{self.world.count}"
+        await self.put(temporary, self.world.fresh(self.client.name))
+        if self.client.is_up:
+            await self.move(temporary, path)
+
+    async def unlink(self) -> None:
+        self.remove(self.path())
+
+    async def rename(self) -> None:
+        await self.move(self.path(), self.path())
+
+    async def rename_directory(self) -> None:
+        await self.move(self.dice.choice("def"), self.dice.choice(["d", "e", "f", "d/f", "e/d"]))
+
+    async def mkdir(self) -> None:
+        path = self.dice.choice(["d", "e", "f", "d/f"])
+        self.note(f"mkdir {path}")
+        self.make_directory(path)
+
+    async def rmdir(self) -> None:
+        path = self.dice.choice(["d", "e", "f", "d/f"])
+        self.note(f"rmdir {path}")
+        self.remove_directory(path)
+
+    async def read(self) -> None:
+        await self.look(self.path(), 0.0)
+
+    async def read_slowly(self) -> None:
+        self.spawn(self.look(self.path(), self.dice.random() * 3))
+
+    async def write_slowly(self) -> None:
+        pause_s = self.dice.choice([0.05, 1.0, 7.0])
+        self.spawn(self.put(self.path(), self.world.fresh(self.client.name), pause_s=pause_s))
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self.attempt(work))
+        self.background.add(task)
+
+    async def finish(self) -> None:
+        """Let what runs in the background come to its end; what a dead machine's programs wait for never comes."""
+        for task in self.background:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(task, 120)
+
+
+class MountPrograms(Programs):
+    """What runs on a machine with a mount."""
+
+    def __init__(self, client: Client, world: World) -> None:
+        super().__init__(world)
+        self.client: Client = client
+
+    def shown(self, path: str) -> bytes | None:
+        return self.client.shown(path)
+
+    async def put(self, path: str, data: bytes, *, pause_s: float = 0.0) -> None:
         client, vfs, life = self.client, self.client.vfs, self.client.lives
         parent, name = client.place(path)
         if vfs.namespace.find(parent, name) is None:
@@ -93,33 +192,7 @@ class Programs:
         blob = self.client.vfs.namespace.record(handle.inode.node).blob
         return self.client.state.blobs.path(blob).read_bytes() if blob is not None else b""
 
-    async def write(self) -> None:
-        await self.put(self.path(), self.world.fresh(self.client.name))
-
-    async def save(self) -> None:
-        """Write a new file and rename it over the old one, as editors do."""
-        path = self.path()
-        temporary = f"{path}.tmp{self.world.count}"
-        await self.put(temporary, self.world.fresh(self.client.name))
-        if self.client.is_up:
-            self.give_up(path)
-            self.note(f"rename {temporary} {path}")
-            await self.client.vfs.rename(*self.client.place(temporary), *self.client.place(path))
-
-    async def unlink(self) -> None:
-        path = self.path()
-        place = self.client.place(path)
-        self.give_up(path)
-        self.note(f"unlink {path}")
-        self.client.vfs.unlink(*place)
-
-    async def rename(self) -> None:
-        await self._rename(self.path(), self.path())
-
-    async def rename_directory(self) -> None:
-        await self._rename(self.dice.choice("def"), self.dice.choice(["d", "e", "f", "d/f", "e/d"]))
-
-    async def _rename(self, old: str, new: str) -> None:
+    async def move(self, old: str, new: str) -> None:
         places = (*self.client.place(old), *self.client.place(new))
         self.client.node(old)
         if old != new:
@@ -127,28 +200,19 @@ class Programs:
         self.note(f"rename {old} {new}")
         await self.client.vfs.rename(*places)
 
-    async def mkdir(self) -> None:
-        path = self.dice.choice(["d", "e", "f", "d/f"])
-        self.note(f"mkdir {path}")
+    def remove(self, path: str) -> None:
+        place = self.client.place(path)
+        self.give_up(path)
+        self.note(f"unlink {path}")
+        self.client.vfs.unlink(*place)
+
+    def make_directory(self, path: str) -> None:
         self.client.vfs.make(*self.client.place(path), Kind.DIRECTORY, mode=0o755)
 
-    async def rmdir(self) -> None:
-        path = self.dice.choice(["d", "e", "f", "d/f"])
-        self.note(f"rmdir {path}")
+    def remove_directory(self, path: str) -> None:
         self.client.vfs.rmdir(*self.client.place(path))
 
-    async def read(self) -> None:
-        await self.look(self.path(), 0.0)
-
-    async def read_slowly(self) -> None:
-        self.spawn(self.look(self.path(), self.dice.random() * 3))
-
-    async def write_slowly(self) -> None:
-        pause_s = self.dice.choice([0.05, 1.0, 7.0])
-        self.spawn(self.put(self.path(), self.world.fresh(self.client.name), pause_s=pause_s))
-
     async def look(self, path: str, pause_s: float) -> None:
-        """Read a file in two parts, and check that they are of one version."""
         client, vfs, life = self.client, self.client.vfs, self.client.lives
         node = client.node(path)
         handle = vfs.open(node, os.O_RDONLY)
@@ -164,16 +228,6 @@ class Programs:
         finally:
             if client.lives == life and client.is_up:
                 vfs.release(handle)
-
-    def spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(self.attempt(work))
-        self.background.add(task)
-
-    async def finish(self) -> None:
-        """Let what runs in the background come to its end; what a dead machine's programs wait for never comes."""
-        for task in self.background:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(task, 120)
 
 
 class Expert:

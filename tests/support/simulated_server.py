@@ -12,6 +12,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -122,6 +123,7 @@ class _Recorded(MemoryItems):
         super().put(record)
 
 
+@lru_cache(maxsize=64)
 def item_of(record: ItemRecord) -> Item:
     return Item(
         ItemId(record.id),

@@ -1,17 +1,19 @@
 """The engine in simulated time, from one seed: clients, their programs, an expert, bad lines, and death at any step.
 
-Real are the planner, the session, the pusher, the hydrator, the feed, the vfs and the store with its SQLite; simulated
-are time, chance, threads, the server (its rules are the embedded server's own) and the line to it. ``simulate`` plays
+Real are the planner, the session, the pusher, the hydrator, the feed, the vfs and the store with its SQLite, and of a
+synchronised folder all but the operating system; simulated are time, chance, threads, the server (its rules are the
+embedded server's own), the line to it, and the disk of a folder with what the system tells of it. ``simulate`` plays
 one seed and checks all along and at the end:
 
 - what a program read was one version, whole, that somebody wrote;
+- no file in a folder is destroyed whose bytes are not on the server, in the history or under another name;
 - every version that was closed is on the server or in a local history, unless somebody who saw it replaced or deleted
   it, or a directory was deleted that it had come to unseen (no request of the API is conditional);
 - no version stands at two paths by our doing (with one client that never died: what a lost request made and another
   client then moved away cannot be told from a stranger's);
 - base claims nothing that the server never had;
 - when the faults stop, every client shows what the server has, within a bounded number of rounds, and nothing hidden
-  is left.
+  is left, on the server or in a folder.
 """
 
 from __future__ import annotations
@@ -27,11 +29,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 from unittest import mock
 
 from kept_versions import kept_bytes
-from simulated_client import Client, Scene, World
-from simulated_programs import Expert, Programs
+from simulated_client import Client
+from simulated_disk import DiskWeather
+from simulated_folder import FolderClient, FolderPrograms
+from simulated_machine import Machine, Scene, World
+from simulated_programs import Expert, MountPrograms, Programs
 from simulated_server import SimulatedServer, Weather, label
 from virtual_loop import VirtualLoop, run_virtually
 
@@ -61,25 +67,29 @@ class Outcome:
 class _Scribe(logging.Handler):
     """Puts the log into the trace; an error in it is a broken promise."""
 
-    def __init__(self, world: Callable[[], World | None]) -> None:
+    def __init__(self, world: Callable[[], World | None], directory: Path) -> None:
         super().__init__()
         self._world = world
+        self._directory = f"{directory}/"  # which is another one each time
 
     def emit(self, record: logging.LogRecord) -> None:
         world = self._world()
         if world is None:
             return
-        world.note(f"  {record.name}: {record.getMessage()}")
+        world.note(f"  {record.name}: {record.getMessage()}".replace(self._directory, ""))
         if record.levelno >= logging.ERROR:
             error = record.exc_info[1] if record.exc_info else None
             where = "".join(traceback.format_exception(error)[-9:]) if error is not None else ""
             world.fail(f"{record.getMessage()} {where}")
 
 
-def simulate(seed: int, directory: Path, scene: Scene | None = None) -> Outcome:
+MakeScene: TypeAlias = Callable[[VirtualLoop], Scene]
+
+
+def simulate(seed: int, directory: Path, make_scene: MakeScene = Scene.of) -> Outcome:
     """Play one seed in a directory of its own, which is removed afterwards. Blocks for some tens of milliseconds."""
     with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as own:
-        return _simulate(seed, Path(own), scene)
+        return _simulate(seed, Path(own), make_scene)
 
 
 def memory_directory() -> Path | None:
@@ -88,20 +98,20 @@ def memory_directory() -> Path | None:
     return shared if os.access(shared, os.W_OK) else None
 
 
-def _simulate(seed: int, directory: Path, scene: Scene | None) -> Outcome:
+def _simulate(seed: int, directory: Path, make_scene: MakeScene) -> Outcome:
     world: World | None = None
 
     async def work(loop: VirtualLoop) -> None:
         nonlocal world
         world = World(loop)
-        play = loop.create_task(_play(loop, world, directory, scene or Scene.of(loop)))
+        play = loop.create_task(_play(loop, world, directory, make_scene(loop)))
         await asyncio.wait({play, world.failed}, return_when=asyncio.FIRST_COMPLETED)
         if world.failed.done():
             raise Violation(world.failed.result())
         await play
 
     problem = ""
-    scribe = _Scribe(lambda: world)
+    scribe = _Scribe(lambda: world, directory)
     log = logging.getLogger("jobfs")
     log.addHandler(scribe)
     level, log.propagate = log.level, False
@@ -132,20 +142,20 @@ def _in_parts(seed: int) -> Iterator[None]:
 
 async def _play(loop: VirtualLoop, world: World, directory: Path, scene: Scene) -> None:
     dice = loop.dice
-    bad, scene = scene.weather, replace(scene, weather=Weather(delay_s=scene.weather.delay_s))
+    bad, bad_disk = scene.weather, scene.disk
+    fair = replace(scene, weather=Weather(delay_s=bad.delay_s), disk=DiskWeather())
     server = SimulatedServer(loop, scene.switches)
     for path, data in (("a", b"base-a." * 3), ("d", None), ("d/b", b"base-b." * 3)):
         server.put(path, data)
         world.known.add(data or b"")
-    clients = [Client(f"c{number}", directory, world, server, scene) for number in range(scene.clients)]
-    programs = [Programs(client, world) for client in clients]
+    programs = [_programs(number, directory, world, server, fair) for number in range(scene.clients)]
+    clients = [one.client for one in programs]
     expert = Expert(world, server)
     for client in clients:
         client.may_die = False
         await client.start(is_first=True)
         client.may_die = True
-        client.line.weather = bad
-        client.scene = replace(scene, weather=bad)
+        client.set_scene(scene)
     for _ in range(scene.steps):
         if scene.has_expert and dice.random() < 0.2:
             server.status = dice.choice(["running", "completed"])
@@ -158,6 +168,7 @@ async def _play(loop: VirtualLoop, world: World, directory: Path, scene: Scene) 
         if dice.random() < 0.7:
             await asyncio.sleep(dice.random() * scene.pause_s)
     bad.clear()
+    bad_disk.clear()
     server.status = "completed"
     for client in clients:
         await client.revived()
@@ -169,12 +180,17 @@ async def _play(loop: VirtualLoop, world: World, directory: Path, scene: Scene) 
         await client.stop()
 
 
-async def _converge(clients: list[Client], server: SimulatedServer) -> None:
+def _programs(number: int, directory: Path, world: World, server: SimulatedServer, scene: Scene) -> Programs:
+    name = f"c{number}"
+    if number in scene.folders:
+        return FolderPrograms(FolderClient(name, directory, world, server, scene), world)
+    return MountPrograms(Client(name, directory, world, server, scene), world)
+
+
+async def _converge(clients: list[Machine], server: SimulatedServer) -> None:
     for _ in range(MAX_ROUNDS):
         for client in clients:
-            await client.session.drain(60)
-            await client.session.feed.refresh()
-            await client.session.drain(60)
+            await client.settle()
         await asyncio.sleep(5)
         if all(client.tree() == server.tree() and not client.session.unsynced() for client in clients):
             return
@@ -199,7 +215,7 @@ def _mark(tree: dict[str, bytes | None], path: str) -> str:
     return "a directory" if data is None else label(data)
 
 
-def _check_end(clients: list[Client], server: SimulatedServer, world: World) -> None:
+def _check_end(clients: list[Machine], server: SimulatedServer, world: World) -> None:
     tree = server.tree()
     litter = [path for path in tree if ".jobfs-" in path]
     if litter:
@@ -210,7 +226,7 @@ def _check_end(clients: list[Client], server: SimulatedServer, world: World) -> 
         kept |= set(kept_bytes(client.state))
         if wrong := client.state.check():
             raise Violation(f"{client.name}: {wrong}")
-        client._check_base()
+        client.check_base()
     lost = sorted(map(label, world.written - world.given_up - kept))
     if lost:
         raise Violation(f"lost: {lost}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from pathspec import GitIgnoreSpec
 
@@ -84,8 +85,7 @@ class Ignore:
         self._extra = tuple(extra)
         self._builtin = builtin
         self.patterns = (*(BUILT_IN if builtin else ()), *text.splitlines(), *self._extra)
-        self._spec = GitIgnoreSpec.from_lines(self.patterns)
-        self._sieve = _sieve(self._spec)
+        self._spec, self._sieve = _compiled(self.patterns)
         self._directories: dict[str, bool] = {"": False}
         self._files: dict[str, bool] = {}
 
@@ -131,6 +131,13 @@ class Ignore:
         if path.rstrip("/") == OWN_FOLDER:
             return True
         return self._sieve.search(path) is not None and bool(self._spec.check_file(path).include)
+
+
+@lru_cache(maxsize=8)
+def _compiled(patterns: tuple[str, ...]) -> tuple[GitIgnoreSpec, re.Pattern[str]]:
+    """Compile patterns; those of a workspace are the same each time that they are asked for."""
+    spec = GitIgnoreSpec.from_lines(patterns)
+    return spec, _sieve(spec)
 
 
 def _sieve(spec: GitIgnoreSpec) -> re.Pattern[str]:
