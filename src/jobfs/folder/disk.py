@@ -311,6 +311,19 @@ class Disk:
             raise
         return True
 
+    def lend(self, place: str, outside: str) -> bool:
+        """Give a file a second name that is not in this folder; False where that cannot be, or it has two already.
+
+        Under another name of the user's it might change at any time.
+        """
+        try:
+            if self._system.lstat(self._at(place)).st_nlink > 1:
+                return False
+            self._system.link(self._at(place), outside, follow_symlinks=False)
+        except (OSError, NotImplementedError):
+            return False  # another disk, a file of somebody else, a file system without links
+        return True
+
     def make_directory(self, place: str) -> None:
         """Make a directory; ``FileExistsError`` where something is."""
         self._system.mkdir(self._at(place))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 
 from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.workspace import Workspace
@@ -35,7 +36,7 @@ class Keeping:
         content = record.content
         if content is None or not content.size or self._history.retention.is_off:
             return None
-        blob = self._blobs.adopt(self._disk.path(place))
+        blob = self._blobs.adopt(partial(self._disk.lend, place))
         if blob is not None or not self._history.wants_copy(record) or content.size > MOST_COPIED_BYTES:
             return blob
         try:

@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -153,19 +153,15 @@ class Blobs:
                 size += len(chunk)
         return target, digest.hexdigest(), size
 
-    def adopt(self, source: Path) -> BlobId | None:
-        """Give an outside file a second name as a blob; None where that cannot be.
+    def adopt(self, give_name: Callable[[str], bool]) -> BlobId | None:
+        """Take an outside file for a blob that is about to lose its own name; None where that cannot be.
 
-        For a file that is about to lose its own name. Who has it open still, and writes on, writes into the blob.
+        Who has it open still, and writes on, writes into the blob.
+
+        :param give_name: gives the file a second name, or says that it cannot.
         """
         target = self.allocate()
-        try:
-            if source.stat().st_nlink > 1:
-                return None  # under its other name it may change at any time
-            os.link(source, self._place(target), follow_symlinks=False)
-        except (OSError, NotImplementedError):
-            return None  # another disk, a file of somebody else, a file system without links
-        return target
+        return target if give_name(self._place(target)) and self.has(target) else None
 
     def sha256(self, blob: BlobId) -> str:
         """Return the SHA-256 of a blob, lower-case hex. Blocks; run it in a thread for large blobs."""
