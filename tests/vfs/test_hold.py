@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from engine_harness import DEADLINE_S, Mounted, mounted, run
-from kept_versions import kept_versions
+from engine_harness import DEADLINE_S, QUICK, Mounted, mounted, run
+from kept_versions import kept_versions, lost_bytes
 from model_remote import ModelRemote
 
 from jobfs.engine.backlog import Unsynced
 from jobfs.engine.review import InTheWay, Published, Review
+from jobfs.engine.session import Options
 from jobfs.errors import NotFound, ServerFailure, Unreachable
 from jobfs.model import Kind, path_of
+from jobfs.planner.plan import ConflictPolicy
 
 
 class Held(Mounted):
@@ -39,9 +41,9 @@ class Held(Mounted):
 
 
 @asynccontextmanager
-async def held(directory: Path, remote: ModelRemote) -> AsyncIterator[Held]:
+async def held(directory: Path, remote: ModelRemote, options: Options | None = None) -> AsyncIterator[Held]:
     """Open a held workspace; it stays held for those that open it later."""
-    async with mounted(directory, remote) as plain:
+    async with mounted(directory, remote, options=options) as plain:
         mount = Held(plain)
         if not mount.session.hold.is_on:
             await mount.review.hold(is_on=True)
@@ -279,12 +281,46 @@ def test_remote_changes_are_shown_and_a_conflict_copy_is_held(tmp_path: Path) ->
             remote.put("notes", b"theirs, longer\n")
             remote.put("src/a.py", b"theirs too\n")
             await mount.pull()
+            assert len(mount.session.conflicts) == 1
             left = await mount.quiet()
             assert await mount.read("notes") == b"theirs, longer\n"
             assert await mount.read("src/a.py") == b"theirs too\n"
             [copy] = [name for name in mount.names() if "conflict from testhost" in name]
             assert ([one.path for one in left], await mount.read(copy)) == ([copy], b"mine\n")
             assert remote.asked("create_file", "update", "delete") == []
+
+    run(scenario())
+
+
+def test_a_conflict_that_is_to_be_overruled_is_told_once_and_its_loser_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = workspace()
+        options = Options(policy=ConflictPolicy.LOCAL, times=QUICK)
+        async with held(tmp_path, remote, options) as mount:
+            await mount.write("notes", b"mine\n")
+            await mount.quiet()
+            remote.put("notes", b"theirs, longer\n")
+            await mount.pull()
+            await mount.write("notes", b"mine, again\n")
+            assert [one.path for one in await mount.quiet()] == ["notes"]
+            assert [conflict.path for conflict in mount.session.conflicts] == ["notes"]
+            assert [one.is_overtaken for one in await mount.review.differences("notes")] == [True]
+            await mount.push()
+            assert (remote.tree()["notes"], lost_bytes(mount.session.state)) == (
+                b"mine, again\n",
+                [b"theirs, longer\n"],
+            )
+
+    run(scenario())
+
+
+def test_a_file_says_that_it_is_held(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with held(tmp_path, workspace()) as mount:
+            await mount.write("notes", b"mine\n")
+            await mount.quiet()
+            states = [mount.vfs.extended.get(mount.node(path), "user.jobfs.state") for path in ("notes", "src/a.py")]
+            assert states == [b"held", b"clean"]
 
     run(scenario())
 

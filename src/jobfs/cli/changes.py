@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.cli.control import Handler, Send
-from jobfs.engine.backlog import Unsynced
+from jobfs.engine.backlog import Unsynced, waiting
 from jobfs.engine.review import Difference, Published, Review
 from jobfs.model import ROOT, Entry, LocalNode, NodeId
 
@@ -47,8 +47,8 @@ async def _counted(publishing: asyncio.Future[Published], review: Review, send: 
     """Wait for a publication; tell twice a second how many changes are still to be sent."""
     try:
         while not publishing.done():
-            if waiting := review.session.waiting():
-                await send(waiting)
+            if left := waiting(review.session.state, review.session.hold):
+                await send(left)
             await asyncio.wait({publishing}, timeout=_COUNT_S)
         return await publishing
     finally:

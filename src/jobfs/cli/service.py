@@ -24,7 +24,7 @@ from jobfs.cli.instance import Instance, read_instance
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
 from jobfs.cli.report import Reporter
-from jobfs.engine.backlog import Unsynced
+from jobfs.engine.backlog import Unsynced, waiting
 from jobfs.engine.review import Review
 from jobfs.engine.session import Session
 from jobfs.planner.plan import Conflict
@@ -189,7 +189,7 @@ async def drained(
     told = -1
     try:
         while not draining.done() and not hurried.done():
-            left = session.waiting()
+            left = waiting(session.state, session.hold)
             if left and left != told:
                 told = left
                 for listener in listeners:

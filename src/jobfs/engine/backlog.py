@@ -32,6 +32,11 @@ def differing(state: State) -> list[NodeId]:
     return found + [node for node in base if local.get(node) is None]
 
 
+def waiting(state: State, hold: Hold) -> int:
+    """Return how many changes are still to be sent; what is held is not."""
+    return sum(not hold.keeps(node) for node in differing(state))
+
+
 def unsynced(state: State, hold: Hold, reason: Callable[[NodeId], str]) -> list[Unsynced]:
     """Return the nodes whose changes the server does not have, by path.
 

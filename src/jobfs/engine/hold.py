@@ -78,6 +78,8 @@ class Hold:
 
     def settle(self, nodes: Iterable[NodeId]) -> None:
         """Forget the approvals of nodes that the server has as they are here."""
+        if not self.approved:
+            return
         base, local = self._state.base, self._state.synced
         self.withdraw({node for node in nodes if not is_different(base.get(node), local.get(node))})
 

@@ -255,10 +255,6 @@ class Session:
         """Return the synchronised nodes that differ from base: the work that is left to push, and what is held."""
         return differing(self.state)
 
-    def waiting(self) -> int:
-        """Return how many changes are still to be sent; what is held is not."""
-        return sum(not self.hold.keeps(node) for node in self.differing())
-
     # -- what makes work
 
     def touch(self, node: NodeId) -> None:
@@ -439,8 +435,10 @@ class Session:
             if problem.node is not None:
                 self.plan_problems[problem.node] = problem
                 self._tell(problem.node)
-        self.conflicts += plan.conflicts
-        for conflict in plan.conflicts:
+        told = self.conflicts if self.hold.is_on else ()  # what is held is found in conflict at each look
+        conflicts = [conflict for conflict in plan.conflicts if conflict not in told]
+        self.conflicts += conflicts
+        for conflict in conflicts:
             self.on_conflict(conflict)
             copy = f": the local version is now {conflict.copy}" if conflict.copy else ""
             _log.info("conflict (%s) at %s%s", conflict.kind.value, conflict.path, copy)
@@ -581,6 +579,7 @@ class Session:
 
     def _let_go(self, node: NodeId) -> None:
         self.look_again(self.traffic.let_go(node))
+        self._tell(node)
 
     # -- tasks
 

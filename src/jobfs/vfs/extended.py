@@ -62,7 +62,7 @@ class ExtendedAttributes:
         return values
 
     def push_state(self, record: LocalNode) -> str:
-        """Return where a node stands: clean, dirty, pushing, refused or problem."""
+        """Return where a node stands: clean, dirty, held, pushing, refused or problem."""
         session = self._session
         if record.id in session.refusals:
             return "refused"
@@ -76,7 +76,9 @@ class ExtendedAttributes:
             and (base.parent, base.name, base.permission) == (record.parent, record.name, record.permission)
             and not record.is_dirty
         )
-        return "clean" if is_clean else "dirty"
+        if is_clean:
+            return "clean"
+        return "held" if session.hold.keeps(record.id) else "dirty"
 
     async def set(self, node: NodeId, name: str, value: bytes) -> None:
         """Set the lifecycle at the server and wait for its answer; everything else is refused.
