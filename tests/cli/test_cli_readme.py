@@ -79,7 +79,7 @@ def test_the_steps_of_the_readme_succeed_one_after_the_other(server: RunningServ
         input=f"{server.api_key}\n",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
