@@ -160,6 +160,7 @@ def filled(studio: RunningServer, *, is_to_run: bool) -> str:
 
 
 WITH_FOLDER = {"umount", "refresh", "push", "logs", "conflicts", "resolve", "service remove", "hold", "diff", "revert"}
+WITH_PAST = {"history", "restore", "undelete"}
 EXAMPLES = [command for command in commands(app) if command.name not in ELSEWHERE]
 
 
@@ -175,6 +176,8 @@ def test_the_example_of_each_command_works(
         studio.put_item(job, CONFLICT, b"mine")
     if command.name in WITH_FOLDER:
         in_process("sync", job, home / "job", "--background").ok()
+    if command.name in WITH_PAST:
+        _make_past(studio, job, home)
     if command.name.startswith("service"):
         _prepare_service(command, studio, job, home, monkeypatch)
     if command.name == "logout":
@@ -184,6 +187,15 @@ def test_the_example_of_each_command_works(
     finally:
         in_process("umount", "--force", home / "job")
     assert code == 0, told
+
+
+def _make_past(studio: RunningServer, job: str, home: Path) -> None:
+    """Have a version of a file replaced, and a file deleted."""
+    in_process("sync", job, home / "job", "--once").ok()
+    in_process("put", home / "notes.md", f"{job}:/notes.md").ok()
+    in_process("sync", job, home / "job", "--once").ok()
+    studio.expert_deletes(job, "reports/a.csv")
+    in_process("sync", job, home / "job", "--once").ok()
 
 
 def _run(text: str, home: Path) -> tuple[int, str]:

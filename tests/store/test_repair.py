@@ -436,3 +436,22 @@ def test_whatever_is_in_the_rows_is_repaired_in_one_go_without_losing_bytes_or_i
     assert decide(after, free_name, now_ns=NOW_NS).findings == []
     assert [node for node in before.local.keys() - after.local.keys() if node in after.base] == []
     look(shop.directory)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["blob = NULL", "permission = 'rw'", "mode = 'x'", "rev_item = 'i'", "blob = 777"],
+)
+def test_a_version_that_cannot_be_read_or_has_no_bytes_is_dropped_and_its_bytes_are_kept(
+    shop: Workshop, damage: str
+) -> None:
+    shop.sql(f"UPDATE history SET {damage}")
+    repair = shop.repair()
+    assert len(repair.findings) == 1
+    state = State.open(shop.directory)
+    try:
+        assert state.check() == []
+        kept = [(version.reason, version.content.size) for version in state.versions.all()]
+    finally:
+        state.close()
+    assert kept == [("found by fsck", len(b"lost version"))]

@@ -17,7 +17,7 @@ EXIT_CODES = {
     1: "refused or failed; the message says why",
     2: "a setting or an argument is missing or wrong",
     3: "the API key is wrong or of the wrong kind",
-    4: "no such job, file or run",
+    4: "no such job, file, version or run",
     5: "the server cannot be reached, or failed",
     6: "a mount point, folder or workspace is busy, missing or not usable; or FUSE is",
     7: "the local state is damaged: jobfs fsck",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from enum import Enum, unique
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from jobfs.cli.choices import load_settings
 from jobfs.cli.instance import tell_ready
-from jobfs.cli.order import Order
+from jobfs.cli.order import Order, server_of
 from jobfs.cli.points import check_mount_point
 from jobfs.cli.starting import serve_here, start_in_background
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
@@ -80,6 +80,13 @@ PrefetchOption = Annotated[PrefetchChoice, typer.Option(help="What is brought he
 CacheOption = Annotated[
     str | None, typer.Option(metavar="SIZE", help="What content may take here, such as 500M or 10G.")
 ]
+HistorySizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="What old versions may take here; at first 1G, then as said last. 0: keep none."),
+]
+HistoryDaysOption = Annotated[
+    float | None, typer.Option(min=0, metavar="DAYS", help="How long they are kept; at first 30, then as said last.")
+]
 TimeoutOption = Annotated[
     float, typer.Option(min=1, help="Seconds that a program waits for a server that gives nothing, before it fails.")
 ]
@@ -112,6 +119,8 @@ def mount(
     write_through: Annotated[bool, typer.Option("--write-through", help="close waits for the server.")] = False,
     cache_size: CacheOption = None,
     hold: HoldOption = False,
+    history_size: HistorySizeOption = None,
+    history_days: HistoryDaysOption = None,
     max_delete: MaxDeleteOption = None,
     yes: YesOption = False,
     timeout: TimeoutOption = DEFAULT_DEADLINE_S,
@@ -123,10 +132,7 @@ def mount(
     order = Order(
         job=_whole(job),
         directory=_usable(directory),
-        url=settings.url,
-        api_key=settings.api_key,
-        is_default_url=settings.is_default_url,
-        pacing=settings.pacing,
+        **server_of(settings),
         state_root=str(state_root().absolute()),
         transport=transport.value,
         may_fall_back=fallback,
@@ -144,6 +150,7 @@ def mount(
         is_held=hold,
         log_level=log_level.value,
         cache_bytes=None if cache_size is None else parse_size(cache_size),
+        **kept_for(history_size, history_days),
     )
     _begin(order, is_foreground=foreground)
 
@@ -170,3 +177,8 @@ def _whole(job: str) -> str:
     if place.path:
         raise SettingsError("only a whole workspace can be mounted", f"write jobfs mount {place.job} DIR")
     return place.job
+
+
+def kept_for(size: str | None, days: float | None) -> dict[str, Any]:
+    """Return what an order says about the history, as its values by name."""
+    return {"history_bytes": None if size is None else parse_size(size), "history_days": days}

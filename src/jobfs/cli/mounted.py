@@ -30,6 +30,7 @@ from jobfs.fuse.mounting import mount_at
 from jobfs.fuse.options import MountOptions, Wake
 from jobfs.planner.ignore import Ignore
 from jobfs.planner.plan import ConflictPolicy
+from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
 from jobfs.vfs.operations import Vfs
 from jobfs.workspace.connection import meter_of
@@ -78,6 +79,7 @@ def options_of(order: Order) -> Options:
         read_deadline_s=order.timeout_s,
         prefetch=Prefetch(order.prefetch),
         cache_bytes=order.cache_bytes,
+        history=Wanted(order.history_days, order.history_bytes),
     )
 
 

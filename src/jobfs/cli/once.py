@@ -15,7 +15,7 @@ import typer
 from jobfs.cli.context import open_remote, run
 from jobfs.cli.instance import FOLDER, Instance
 from jobfs.cli.mounted import hold_first
-from jobfs.cli.order import Order
+from jobfs.cli.order import Order, server_of
 from jobfs.cli.outcome import Outcome, check_complete, outcome_of
 from jobfs.cli.service import logged_to
 from jobfs.cli.synced import FolderFront, sync_options
@@ -47,10 +47,7 @@ def folder_order(settings: Settings, job: str, directory: Path, *, command: str 
     return Order(
         job=place.job,
         directory=folder,
-        url=settings.url,
-        api_key=settings.api_key,
-        is_default_url=settings.is_default_url,
-        pacing=settings.pacing,
+        **server_of(settings),
         is_read_only=settings.is_read_only,
         state_root=str(state_root().absolute()),
         kind=FOLDER,

@@ -29,6 +29,7 @@ class Order:
     :param max_deletions: see ``engine.session.Options``.
     :param deletes: whether a deletion on one side is one on the other; of a folder.
     :param cache_bytes: see ``engine.session.Options``; of a mount.
+    :param history_bytes: what old versions may take. :param history_days: how long they stay. None: as said last.
     :param timeout_s: how long a program waits for a server that gives nothing; of a mount.
     :param is_held: hold changes from now on; else it is as it was, held or not.
     :param log_level: see ``service.logged_to``.
@@ -59,6 +60,8 @@ class Order:
     timeout_s: float = DEFAULT_DEADLINE_S
     drain_timeout_s: float = 30.0
     cache_bytes: int | None = None
+    history_bytes: int | None = None
+    history_days: float | None = None
     is_held: bool = False
     log_level: str = "info"
 
@@ -82,3 +85,9 @@ class Order:
         values: dict[str, Any] = json.loads(line)
         tuples = {name: tuple(values[name]) for name in _TUPLES}
         return cls(**{**values, **tuples, "pacing": Pacing(**values["pacing"])})
+
+
+def server_of(settings: Settings) -> dict[str, Any]:
+    """Return what an order says about the server, as its values by name."""
+    names = ("url", "api_key", "is_default_url", "pacing")
+    return {name: getattr(settings, name) for name in names}

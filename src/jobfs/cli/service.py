@@ -23,8 +23,10 @@ from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
 from jobfs.cli.instance import Instance, read_instance
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
+from jobfs.cli.past import Past, answer
 from jobfs.cli.report import Reporter
 from jobfs.engine.backlog import Unsynced, waiting
+from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.review import Review
 from jobfs.engine.session import Session
 from jobfs.planner.plan import Conflict
@@ -100,6 +102,7 @@ class Service:
         )
         self.review = Review(session)
         self.reporter = Reporter(session, self.instance, meter)
+        self.past = Past(session.state, TreeRestorer(session.workspace))
         self.detach: Callable[[bool], Awaitable[None]] = self._detach_nothing
         self._desktop = Desktop()
         session.on_conflict = self.conflict
@@ -150,12 +153,15 @@ class Service:
             await self._session.feed.refresh(is_urgent=True)
             return self.reporter.status()
 
+        async def history(request: Mapping[str, Any], send: Send) -> object:
+            return await answer(self.past, request, send)
+
         async def stop(request: Mapping[str, Any], send: Send) -> object:
             self._listeners.append(send)
             await self.detach(bool(request.get("force")))
             return told_of(await asyncio.shield(self._left))
 
-        handlers = (ping, status, conflicts, poke, refresh, stop)
+        handlers = (ping, status, conflicts, poke, refresh, history, stop)
         return {**{handler.__name__: handler for handler in handlers}, **handlers_of(self.review)}
 
     async def drain(self, draining: Coroutine[Any, Any, object] | None = None) -> list[Unsynced]:

@@ -17,6 +17,8 @@ from jobfs.cli.mount import (
     ConflictChoice,
     ConflictOption,
     DrainOption,
+    HistoryDaysOption,
+    HistorySizeOption,
     HoldOption,
     IgnoreOption,
     LevelChoice,
@@ -24,6 +26,7 @@ from jobfs.cli.mount import (
     MaxDeleteOption,
     YesOption,
     allowed_deletions,
+    kept_for,
 )
 from jobfs.cli.once import end_with, folder_order, synchronise, try_out
 from jobfs.cli.serving import serve
@@ -66,6 +69,8 @@ def sync(
     conflict: ConflictOption = ConflictChoice.KEEP_BOTH,
     ignore: IgnoreOption = None,
     hold: HoldOption = False,
+    history_size: HistorySizeOption = None,
+    history_days: HistoryDaysOption = None,
     max_delete: MaxDeleteOption = None,
     yes: YesOption = False,
     drain_timeout: DrainOption = 30.0,
@@ -80,6 +85,7 @@ def sync(
         conflict=conflict.value,
         direction=direction.value,
         deletes=delete,
+        **kept_for(history_size, history_days),
         max_deletions=allowed_deletions(max_delete, is_any=yes),
         drain_timeout_s=drain_timeout,
         is_held=hold,

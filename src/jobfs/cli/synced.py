@@ -16,6 +16,7 @@ from jobfs.cli.instance import FOLDER
 from jobfs.cli.mounted import hold_first
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, merged, outcome_of
+from jobfs.cli.past import Past
 from jobfs.cli.service import Front, Service, Stop
 from jobfs.engine.backlog import Unsynced
 from jobfs.engine.remote import Remote
@@ -24,6 +25,7 @@ from jobfs.errors import RateLimited, ServerFailure, Unreachable
 from jobfs.folder.report import Progress, Summary, SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
+from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
 from jobfs.workspace.connection import meter_of
 from jobfs.workspace.meter import Meter
@@ -42,6 +44,7 @@ def sync_options(order: Order, *, is_trial: bool = False) -> SyncOptions:
         conflict=ConflictPolicy(order.conflict),
         ignore=order.ignore,
         max_deletions=order.max_deletions,
+        history=Wanted(order.history_days, order.history_bytes),
         is_trial=is_trial,
         drain_s=order.drain_timeout_s,
     )
@@ -88,6 +91,7 @@ async def serve_folder(order: Order, stop: Stop, front: FolderFront) -> list[Uns
         service = Service(order, sync.session, meter, stop, front, control)
         service.reporter.more_problems = sync.side.problems
         service.review = Review(sync.session, sync.look)
+        service.past = Past(state, sync.restorer)
         service.name(FOLDER, "sync")
         for conflict in agreed.conflicts:
             service.conflict(conflict)
