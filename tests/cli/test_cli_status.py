@@ -38,6 +38,7 @@ QUIET: dict[str, Any] = {
     "lastListingSecondsAgo": 2.0,
     "items": 3,
     "cachedBytes": 2048,
+    "historyBytes": 4096,
     "inFlight": [],
     "pending": 0,
     "pendingPaths": [],
@@ -61,7 +62,7 @@ def test_a_quiet_mount_takes_three_lines() -> None:
     assert lines() == [
         "job1  mounted on /somewhere  (kernel, process 7)",
         "  job processing; listed 2 s ago; up 10 min; 9 requests, 1 failed",
-        "  3 items, 2.0 KiB of content here",
+        "  3 items, 2.0 KiB of content here, 4.0 KiB of earlier versions",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -354,5 +355,32 @@ def test_a_revision_is_found_by_whoever_wants_its_bytes(tmp_path: Path, remote: 
             found = mount.session.workspace.history.find(revision)
             assert found is not None
             assert mount.session.state.blobs.path(found.blob).read_bytes() == b"first"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("size", [1 << 20, 6 << 20])
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_copy_for_the_history_that_finds_no_room_is_no_failure_of_the_program(
+    tmp_path: Path, remote: ModelRemote, monkeypatch: pytest.MonkeyPatch, size: int, is_deleted: bool
+) -> None:
+    remote.put("a", bytes(size))
+
+    def refuse(descriptor: int, data: object) -> int:  # what a program writes goes through pwrite, into its own blocks
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def scenario() -> None:
+        async with mounted(tmp_path, remote) as mount:
+            handle = opened(mount, "a")
+            await mount.session.hydrator.fetch(mount.node("a"))
+            can_share = mount.session.state.blobs.clone(mount.session.state.local.get(mount.node("a")).blob)
+            if is_deleted:
+                await remove(mount, "a")
+            with monkeypatch.context() as full:
+                full.setattr(os, "write", refuse)
+                await written(mount, handle, b"x")
+            assert await mount.vfs.read(handle, 2, 0) == b"x\0"
+            assert versions(mount) == [] or can_share
+            mount.vfs.release(handle)
 
     run(scenario())

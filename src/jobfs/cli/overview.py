@@ -42,7 +42,9 @@ def _lines(one: Mapping[str, Any], now_s: float) -> Iterator[str]:
     ago = "not yet" if listed is None else f"{human_time(listed)} ago"
     age_s = max(now_s - one["started"], 0)
     yield f"  job {one['jobStatus'] or 'status unknown'}; listed {ago}; up {human_time(age_s)}; {_requests(one)}"
-    yield f"  {one['items']} items, {human_size(one['cachedBytes'])} of content here"
+    past = one.get("historyBytes", 0)
+    earlier = f", {human_size(past)} of earlier versions" if past else ""
+    yield f"  {one['items']} items, {human_size(one['cachedBytes'])} of content here{earlier}"
     yield from _work(one)
     yield from _troubles(one)
 

@@ -79,6 +79,7 @@ class Reporter:
             "items": max(len(state.local) - 1, 0),
             "files": len(files),
             "cachedBytes": sum(node.content.size for node in files if node.blob is not None and node.content),
+            "historyBytes": state.versions.held_bytes,
             "pending": len(unsynced),
             "pendingPaths": self._pending(unsynced),
             "isHeld": session.hold.is_on,

@@ -191,9 +191,8 @@ class History:
 
     def give_back(self, blob: BlobId) -> None:
         """Make a blob its open file's own again, in the caller's transaction: it is about to change."""
-        for version in self._state.versions.all():
-            if version.blob == blob:
-                self._state.versions.drop(version)
+        for version in self._state.versions.of_blob(blob):
+            self._state.versions.drop(version)
 
     # -- looking
 

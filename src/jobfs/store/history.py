@@ -150,6 +150,10 @@ class Versions:
         """Return the versions that an item of the server stood for, the oldest first."""
         return self._rows("WHERE rev_item = ? ORDER BY id", item)
 
+    def of_blob(self, blob: BlobId) -> list[Version]:
+        """Return the version that has a blob, if any."""
+        return self._rows("WHERE blob = ?", blob)
+
     def _rows(self, rest: str, *values: object) -> list[Version]:
         return list(map(version_of, self._database.execute(f"{_SELECT} {rest}", values)))
 

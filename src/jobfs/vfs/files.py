@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from contextlib import suppress
 from dataclasses import replace
 
 from jobfs.engine.history import MOST_COPIED_BYTES
@@ -316,7 +317,9 @@ class Files:
         if shared is None or not self._history.owns(shared):
             return self._rescue(inode, record) if inode.was_replaced else record
         size = record.content.size if record.content is not None else 0
-        copy = self._blobs.copy(shared) if size <= MOST_COPIED_BYTES else self._blobs.clone(shared)
+        copy: BlobId | None = None
+        with suppress(StateFull):  # then the version gives way, and not the program
+            copy = self._blobs.copy(shared) if size <= MOST_COPIED_BYTES else self._blobs.clone(shared)
         try:
             with self._state.transaction():
                 if copy is None:
