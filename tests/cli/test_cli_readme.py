@@ -55,6 +55,7 @@ def test_every_option_that_the_readme_names_is_there(state_dir: Path) -> None:
             ("jobs", "wait"),
             ("service", "install"),
             ("status",),
+            ("restore",),
             ("diff",),
             ("hold",),
         )

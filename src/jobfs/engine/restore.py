@@ -131,6 +131,7 @@ class TreeRestorer:
             if blob is not None:
                 workspace.state.blobs.remove(blob)
             raise
+        await workspace.caught_up()  # whoever asked looks at it next
         return PutBack(path, version)
 
 
