@@ -167,6 +167,11 @@ class FolderClient(Machine):
         await asyncio.gather(*self._runs.values())
         self.state.close()
 
+    async def revived(self) -> None:
+        await super().revived()
+        await asyncio.sleep(1)  # an error of the disk may be about to end the synchronisation
+        await super().revived()
+
     async def settle(self) -> None:
         self.observer.overflow()
         await asyncio.sleep(1)
