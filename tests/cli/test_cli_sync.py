@@ -189,6 +189,14 @@ def test_options_that_contradict_each_other_do_nothing(
     assert "contradict each other" in outcome.err
 
 
+def test_a_folder_has_every_file_whatever_is_asked_for(studio: RunningServer, job: str, folder: Path) -> None:
+    studio.put_item(job, "there.txt", b"1")
+    few = in_process("sync", job, folder, "--once", "--prefetch", "small")
+    assert (few.code, (folder / "there.txt").exists(), "'jobfs mount'" in few.err) == (2, False, True)
+    every = in_process("sync", job, folder, "--once", "--prefetch", "all")
+    assert (every.code, (folder / "there.txt").read_bytes()) == (0, b"1")
+
+
 # -- ways and rules
 
 

@@ -24,6 +24,7 @@ from jobfs.cli.mount import (
     LevelChoice,
     LevelOption,
     MaxDeleteOption,
+    PrefetchChoice,
     YesOption,
     allowed_deletions,
     kept_for,
@@ -48,6 +49,7 @@ DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The fold
 DeleteOption = Annotated[bool, typer.Option(help="A deletion on one side is one on the other.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; code 12 if anything.")]
 EventsOption = Annotated[bool, typer.Option("--json", help="For programs: each event is a line of JSON.")]
+WholeOption = Annotated[PrefetchChoice, typer.Option(help="A real folder has every file: all is the only choice.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +70,7 @@ def sync(
     dry_run: DryRunOption = False,
     conflict: ConflictOption = ConflictChoice.KEEP_BOTH,
     ignore: IgnoreOption = None,
+    prefetch: WholeOption = PrefetchChoice.ALL,
     hold: HoldOption = False,
     history_size: HistorySizeOption = None,
     history_days: HistoryDaysOption = None,
@@ -78,6 +81,10 @@ def sync(
     json: EventsOption = False,
 ) -> None:
     """Keep a folder in step with the workspace of a job: ordinary files, on any machine."""
+    if prefetch is not PrefetchChoice.ALL:
+        raise SettingsError(
+            f"a real folder has every file, so --prefetch {prefetch.value} cannot be", "'jobfs mount' fetches on demand"
+        )
     _check_ways(watch, is_background=background, is_trial=dry_run, as_json=json)
     order = replace(
         folder_order(load_settings(context), job, directory),
