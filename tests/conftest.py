@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import stat
 import sys
 import threading
@@ -32,6 +33,8 @@ THREAD_DEADLINE_S = 5.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Ignored in what a shell starts in the background, and in all that this starts in turn; tests send it to both.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "allow_log(pattern): a warning or error that matches is no failure")
 
 
