@@ -8,9 +8,3 @@ calls).
 Absent from here: paging that must be consistent, replacing content, and deciding what to do after an unclear outcome
 (contract, section 6); these need the trees and belong to the engine.
 """
-
-import sys
-
-# httpx also loads its own command line where it finds rich and click: a third of its time, and nothing that we use.
-# This is how Python says that a module is not there, with which httpx is content.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # documented, but not in the type of the table

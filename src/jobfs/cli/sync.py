@@ -81,10 +81,7 @@ def sync(
     json: EventsOption = False,
 ) -> None:
     """Keep a folder in step with the workspace of a job: ordinary files, on any machine."""
-    if prefetch is not PrefetchChoice.ALL:
-        raise SettingsError(
-            f"a real folder has every file, so --prefetch {prefetch.value} cannot be", "'jobfs mount' fetches on demand"
-        )
+    _check_whole(prefetch)
     _check_ways(watch, is_background=background, is_trial=dry_run, as_json=json)
     order = replace(
         folder_order(load_settings(context), job, directory),
@@ -108,6 +105,17 @@ def sync(
         raise typer.Exit(serve(order, front))
     else:
         end_with(synchronise(order, front))
+
+
+def _check_whole(prefetch: PrefetchChoice) -> None:
+    """Refuse to leave files out.
+
+    :raises SettingsError:
+    """
+    if prefetch is not PrefetchChoice.ALL:
+        raise SettingsError(
+            f"a real folder has every file, so --prefetch {prefetch.value} cannot be", "'jobfs mount' fetches on demand"
+        )
 
 
 def _check_ways(watch: bool | None, *, is_background: bool, is_trial: bool, as_json: bool) -> None:
