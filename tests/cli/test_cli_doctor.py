@@ -144,7 +144,7 @@ def test_a_good_server_is_told_with_its_time(studio: RunningServer) -> None:
     assert {what: found[what]["verdict"] for what in ("server", "key", "clock", "abilities")} == {
         "server": "ok",
         "key": "ok",
-        "clock": "note",
+        "clock": "ok",
         "abilities": "note",
     }
     assert f"{studio.url} answers in " in found["server"]["detail"]
