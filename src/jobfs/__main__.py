@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 from jobfs.cli.launch import ahead
 from jobfs.cli.loading import load
@@ -13,7 +15,19 @@ def main() -> None:
     words = sys.argv[1:]
     with ahead(words):
         code: int = load("app").run_words(words)
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End this process at once: everything is closed and said by now.
+
+    To free object by object what the system takes back as a whole would take 60 ms after a folder of a thousand files.
+    """
+    with suppress(BrokenPipeError):  # whoever read our output has seen enough
+        sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -360,7 +360,7 @@ class FolderSync:
         self.session.refusals = self._state.refusals()  # what the scan finds changed since is refused no more
         is_known = self._state.setting("listed") is not None
         await self._read_rules()
-        if is_known and not self.options.watch:
+        if not self.options.watch:
             await self._list_and_scan()
         else:
             await self._scan(EVERYWHERE)
