@@ -25,8 +25,17 @@ SERVER = {"httpx", "pydantic", "pathspec", "sqlite3", "watchdog"}
 
 
 RUN_AND_TELL = """
-import atexit, runpy, sys
-atexit.register(lambda: print(MARK, *(name for name, module in sys.modules.items() if module), file=sys.stderr))
+import atexit, os, runpy, sys
+
+def tell():
+    print(MARK, *(name for name, module in sys.modules.items() if module), file=sys.stderr, flush=True)
+
+def leave(code, _exit=os._exit):
+    tell()
+    _exit(code)
+
+atexit.register(tell)
+os._exit = leave  # which forgets what was registered
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
