@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -117,6 +118,31 @@ def instances() -> Iterator[Instance]:
         found = read_instance(state)
         if found is not None:
             yield found
+
+
+def holding(path: Path) -> tuple[Instance, str] | None:
+    """Return the mount or synchronised folder that a path is in, and the path from its root; None: there never was one.
+
+    The innermost one; of several at one directory the one that runs, or else that began last. What is mounted there is
+    not touched if it can be helped: it might not answer.
+    """
+    known = defaultdict(list)
+    for found in instances():
+        known[found.directory].append(found)
+    wanted = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would look into the mount)
+    for above in (*reversed(wanted.parents), wanted):
+        whole = Path(real_directory(above), wanted.relative_to(above))
+        for place in (whole, *whole.parents):
+            if here := known.get(str(place)):
+                inner = whole.relative_to(place).as_posix()
+                return _current(here), "" if inner == "." else inner
+    return None
+
+
+def _current(records: list[Instance]) -> Instance:
+    if len(records) == 1:
+        return records[0]
+    return max(records, key=lambda one: (one.is_running(), one.started))
 
 
 def is_locked(state: Path) -> bool:

@@ -6,7 +6,6 @@ ways the same requests are answered by the same handlers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -16,10 +15,9 @@ import typer
 
 from jobfs.cli.choices import load_settings
 from jobfs.cli.control import Handler
-from jobfs.cli.instance import Instance, instances
+from jobfs.cli.instance import Instance, holding
 from jobfs.cli.loading import load
 from jobfs.errors import MountError
-from jobfs.workspace.states import real_directory
 
 
 class Ask(Protocol):
@@ -32,21 +30,12 @@ class Ask(Protocol):
 def place_of(path: Path | None) -> tuple[Instance, str]:
     """Return the mount or synchronised folder that a path is in, and the path from its root.
 
-    What is mounted there is not touched: it might not answer.
-
     :param path: None: the current directory.
     :raises MountError: nothing of jobfs was ever there.
     """
-    wanted = Path(os.path.abspath(path or "."))  # noqa: PTH100  (resolve() would look into the mount)
-    known: dict[str, Instance] = {}
-    for found in instances():
-        if found.directory not in known or found.is_running():
-            known[found.directory] = found
-    for above in (*reversed(wanted.parents), wanted):
-        here = known.get(str(above)) or known.get(real_directory(above))
-        if here is not None:
-            inner = wanted.relative_to(above).as_posix()
-            return here, "" if inner == "." else inner
+    found = holding(path or Path())
+    if found is not None:
+        return found
     what = "the current directory" if path is None else f"{path}"
     raise MountError(f"{what} is in no mount or synchronised folder of jobfs", "see 'jobfs status'")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.cli.context import run
-from jobfs.cli.instance import FOLDER, Instance, instances
+from jobfs.cli.instance import FOLDER, Instance, holding
 from jobfs.cli.past import Past, answer
 from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.session import random_token
@@ -23,7 +22,6 @@ from jobfs.folder.restore import FolderRestorer
 from jobfs.planner.ignore import Ignore
 from jobfs.store.state import State
 from jobfs.workspace.places import RUN_PREFIX
-from jobfs.workspace.states import real_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +40,10 @@ def spot_of(path: Path) -> Spot:
 
     :raises MountError: none that was ever here.
     """
-    place = real_directory(path)
-    holding = [one for one in instances() if f"{place}/".startswith(f"{one.directory.rstrip('/')}/")]
-    if not holding:
+    found = holding(path)
+    if found is None:
         raise MountError(f"{path} is in no mount or folder of jobfs", "see 'jobfs status'")
-    longest = max(len(one.directory) for one in holding)
-    nearest = [one for one in holding if len(one.directory) == longest]
-    found = max(nearest, key=lambda one: (one.address is not None, one.started))
-    below = os.path.relpath(place, found.directory).replace(os.sep, "/")
-    return Spot(found, "" if below == "." else below)
+    return Spot(*found)
 
 
 def ask_past(spot: Spot, what: str, *, on_progress: Callable[[Any], None] = lambda value: None, **more: object) -> Any:
