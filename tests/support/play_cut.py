@@ -17,11 +17,11 @@ SOON_S = 5.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/cut-line", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long it is cut (default: a minute)")
-    parser.add_argument("--how", type=Break, choices=list(Break), help="only this way (default: each)")
+    parser.add_argument("--how", choices=[how.value for how in Break], help="only this way (default: each)")
     options = parser.parse_args()
     is_fine = True
     every = [how for how in Break if how is not Break.LOST or can_be_made()]
-    for how in [options.how] if options.how is not None else every:
+    for how in [Break(options.how)] if options.how is not None else every:
         with tempfile.TemporaryDirectory() as base:
             told = work_through_a_cut(Path(base), how, options.seconds)
         work = f"{told.saves} saves, {told.commits} commits, {told.parts} parts of the job"
