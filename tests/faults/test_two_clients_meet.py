@@ -84,6 +84,27 @@ def test_removing_a_directory_that_another_made_first_spares_what_he_put_into_it
     play(tmp_path, story)
 
 
+def test_removing_a_directory_spares_a_file_of_which_it_is_not_known_yet_whether_it_is_ours(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        async with open_(remote) as mount:
+            await make(mount, "d", None)
+            await mount.settle()
+
+            async def remove_all_and_wait() -> None:
+                remove(mount, "d/a")
+                remove(mount, "d")
+                await mount.session.feed.poll()
+                await asyncio.sleep(5)
+
+            remote.meanwhile["create_file"] = doing(lambda: remote.put("d/a", b"them"))
+            remote.meanwhile["download"] = remove_all_and_wait
+            await mount.write("d/a", b"ours")
+            assert await ending(mount) == {"d": None, "d/a": b"them"}
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "new"])
 def test_renaming_a_directory_over_an_empty_one_spares_what_another_moved_into_that(
     tmp_path: Path, is_known: bool

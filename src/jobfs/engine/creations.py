@@ -44,6 +44,8 @@ class Creations:
         self._open = {creation.path: creation for creation in trees.state.creations()}
         self._doubted: set[str] = set()
         self._strangers: dict[str, Revision] = {}
+        self._unclear: frozenset[str] = frozenset()
+        """Where the last listing showed something of which it is not known yet whether it is ours."""
         self._given_up: dict[str, tuple[int, float]] = dict.fromkeys(self._open, (0, 0.0))
         """Of those of which nothing will be heard any more: the epoch and the loop's time when that became clear."""
 
@@ -107,8 +109,18 @@ class Creations:
         :return: items of which it is not known yet whether they are ours; they are not to be shown.
         :raises ApiError: a file could not be compared.
         """
-        if not self._open:
-            return set()
+        doubtful = await self._doubtful(items, epoch, busy) if self._open else set()
+        self._unclear = frozenset(item.path for item in items if item.id in doubtful) if doubtful else frozenset()
+        return doubtful
+
+    def is_unclear_below(self, directory: str) -> bool:
+        """Tell whether a directory may hold somebody's file that is shown nowhere, so that it must not be deleted.
+
+        :param directory: its path on the server.
+        """
+        return any(path.startswith(f"{directory}/") for path in self._unclear)
+
+    async def _doubtful(self, items: Sequence[Item], epoch: int, busy: Collection[NodeId]) -> set[ItemId]:
         known = self._known()
         at = {item.path: item for item in items if item.id not in known}
         doubtful: set[ItemId] = set()

@@ -458,6 +458,9 @@ class Pusher:
     def _check_deletion(self, change: DeleteRemote) -> None:
         """Raise ``Gone`` where a listing showed, since this was planned, what must not be deleted unseen."""
         remote = self._trees.remote
+        path = path_of(remote, change.node)
+        if path is not None and self.creations.is_unclear_below(path):
+            raise Gone
         gained = (child for node in change.nodes for child in remote.children(node).values())
         if any(map(self._is_rewritten, change.nodes)) or not set(change.nodes).issuperset(gained):
             raise Gone
