@@ -206,6 +206,16 @@ def test_what_somebody_is_replacing_at_this_moment_does_not_vanish() -> None:
     assert entry.item == "i9"
 
 
+def test_what_somebody_wrote_before_another_moved_it_aside_is_seen_also_while_we_are_about_to_delete_it() -> None:
+    base = [known(2, "a", item("a", 1))]
+    written = item(HIDDEN_OLD, 1, second=3, size=2)
+    entry = run([written], base, local=[], held=[2]).tree.get(NodeId(2))
+    assert entry is not None
+    assert (entry.name, entry.content) == ("a", Content(2, None, written.revision))
+    older = run([item(HIDDEN_OLD, 1, second=0, size=2)], base, local=[], held=[2])
+    assert older.tree.get(NodeId(2)) is base[0]
+
+
 def test_what_we_displaced_to_delete_it_is_still_there_to_be_deleted() -> None:
     base = [known(2, "d", folder("d", 1)), known(3, "a", item("d/a", 2), parent=2)]
     hidden = ".d.jobfs-0123abcd.old"

@@ -213,14 +213,18 @@ class _Matcher:
         node = self._by_id(item, known, earlier)
         parent_path, _, name = item.path.rpartition("/")
         parent = self._node_at.get(parent_path)
-        if node is None or node in self._held or item.id in self._tombstones:
+        if node is None or item.id in self._tombstones:
+            return
+        base, before = self._base.get(node), self._before.get(node)
+        is_held = node in self._held
+        is_rewritten = self._is_newer(item, node) and not self._is_stale(item, node)
+        if is_held and not is_rewritten:
             return
         self._node_at[item.path] = node
-        base = self._base.get(node)
         is_ours = item.kind is Kind.DIRECTORY or (base is not None and is_hidden_name(base.name))
-        if is_ours and self._local.get(node) is None and parent is not None:
+        if is_ours and not is_held and self._local.get(node) is None and parent is not None:
             self._put(self._entry(node, parent, name, item))
-        elif self._is_newer(item, node) and (before := self._before.get(node)) is not None:
+        elif is_rewritten and before is not None and self._is_there(before.parent):
             self._put(replace(before, content=_content(item, base, before)))  # it must not be deleted for the old one
         else:
             self._keep(node)
