@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from engine_harness import Mounted, eventually
-from story_harness import Open, TimedRemote, doing, ending, make, play, remove
+from story_harness import REQUEST_S, Open, TimedRemote, doing, ending, make, play, remove
 
 from jobfs.engine.creations import LATE_S
 from jobfs.errors import OutcomeUnknown, Refused, Unreachable
@@ -373,5 +373,38 @@ def test_what_an_interrupted_replace_left_is_mended_once_however_many_listings_s
             assert remote.tree() == {}
             assert len(remote.asked("delete")) == 1
             assert mount.session.state.asides() == []
+
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------------------------- answers out of order
+
+
+def test_a_file_that_is_moved_out_while_its_directory_is_renamed_stays_clean_whatever_answer_comes_last(
+    tmp_path: Path,
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote(children_follow=False)
+        for path in ("known", "d"):
+            remote.put(path, None)
+            remote.put(f"{path}/b", b"their first")
+        async with open_(remote) as mount:
+            await mount.rename("known", "shown")  # from here on it is known that children do not follow
+            await mount.settle()
+
+            async def be_late() -> None:
+                await asyncio.sleep(REQUEST_S / 2)
+
+            directory, file = remote.item("d").id, remote.item("d/b").id
+            remote.meanwhile["update"] = be_late
+            await mount.rename("d/b", "c")
+            await mount.rename("d", "e")
+            await mount.settle()
+            await mount.pull()
+            assert remote.asked("update")[-2:] == [("update", f"{directory} e"), ("update", f"{file} c")]
+            remote.remove("c")
+            remote.put("c", b"their second")
+            await mount.pull()
+            assert await ending(mount) == {"e": None, "c": b"their second", "shown": None, "shown/b": b"their first"}
 
     play(tmp_path, story)

@@ -24,8 +24,8 @@ Open = Callable[[ModelRemote], AbstractAsyncContextManager[Mounted]]
 class TimedRemote(ModelRemote):
     """A server at some distance. ``meanwhile`` is awaited while a request is on its way to it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, children_follow: bool = True) -> None:
+        super().__init__(children_follow=children_follow)
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         """What happens during the next request of a name."""
 

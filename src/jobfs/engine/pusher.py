@@ -59,6 +59,7 @@ _log = logging.getLogger(__name__)
 
 MAX_PARALLEL = 16
 _CASCADE = "dir_move"
+_MOVES = {MoveRemote.__name__, Displace.__name__}
 
 
 class Gone(Exception):
@@ -133,6 +134,7 @@ class Pusher:
         self.creations = Creations(remote, trees)
         self.in_flight: dict[NodeId, str] = {}
         self.on_done: Callable[[RemoteChange, Outcome], None] = lambda change, outcome: None
+        self.on_carried: Callable[[NodeId], None] = lambda node: None
         self.on_error: Callable[[JobfsError], None] = lambda error: None
         self.on_refused: Callable[[NodeId, Refusal], None] = lambda node, refusal: None
 
@@ -415,16 +417,20 @@ class Pusher:
         return known == "cascade"
 
     async def _move_below(self, directory: NodeId, path: str) -> None:
-        """Move what a directory held after it, parents first (contract, protocol M)."""
+        """Move what a directory held after it, parents first (contract, protocol M).
+
+        What is being moved by a request of its own goes where that says.
+        """
         base = self._trees.state.base
         for name, child in list(base.children(directory).items()):
             entry = base.get(child)
-            if entry is None:
+            if entry is None or self.in_flight.get(child) in _MOVES:
                 continue
             child_path = f"{path}/{name}"
             if entry.item is not None:
                 item = await move(self._remote, entry.item, child_path)
                 self._trees.acknowledge_change(entry, item)
+                self.on_carried(child)
             if entry.kind is Kind.DIRECTORY:
                 await self._move_below(child, child_path)
 

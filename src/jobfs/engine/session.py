@@ -149,7 +149,7 @@ class Session:
         self.hydrator.on_arrived = self.cache.shrink
         self.cache.on_evicted = self.hydrator.distrust
         self.pusher.on_done = self._released
-        self.pusher.creations.on_adopted = lambda node: self.look_again((node,))
+        self.pusher.creations.on_adopted = self.pusher.on_carried = lambda node: self.look_again((node,))
         self.pusher.on_error = self.went_offline
         self.pusher.on_refused = self._refused
 

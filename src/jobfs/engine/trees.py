@@ -68,12 +68,16 @@ class Trees:
         self.remote.put(replace(now, content=listed.content) if is_overtaken else now)
 
     def advance(self, entry: Entry, content: Content) -> None:
-        """Record a newer revision of the same bytes; a clean local file follows."""
-        old = entry.content.revision if entry.content is not None else None
+        """Record a newer revision of the same bytes; a clean local file follows.
+
+        :param entry: as it was when the server was asked; another answer may have advanced it since.
+        """
+        olds = [each.content for each in (entry, self.state.base.get(entry.id)) if each is not None]
+        clean = {old.revision for old in olds if old is not None and old.revision is not None}
         with self.state.transaction():
             self.state.put_base(replace(entry, content=content))
             local = self.state.local.get(entry.id)
-            if local is not None and local.content is not None and old and local.content.revision == old:
+            if local is not None and local.content is not None and local.content.revision in clean:
                 sha256 = local.content.sha256 or content.sha256
                 self.state.put_local(replace(local, content=replace(content, sha256=sha256)))
         self._observe_place(replace(entry, content=content))
