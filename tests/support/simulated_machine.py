@@ -16,6 +16,7 @@ from pathlib import Path
 
 from simulated_disk import DiskWeather
 from simulated_server import Line, SimulatedServer, Weather
+from simulated_store import connect
 from virtual_loop import VirtualLoop
 
 from jobfs.engine.session import Session
@@ -166,7 +167,7 @@ class Machine(ABC):
         self.lives += 1
         self.world.note(f"{self.name} starts")
         self.line = Line(self.name, self.loop, self.server, self.scene.weather, self.world.note, self.may_die_now)
-        self.state = State.open(self._home())
+        self.state = State.open(self._home(), connect=connect)
         self._watch(self.state)
 
     def set_scene(self, scene: Scene) -> None:

@@ -33,7 +33,7 @@ class Programs(ABC):
     def __init__(self, world: World) -> None:
         self.world = world
         self.dice = world.loop.dice
-        self.background: set[asyncio.Task[None]] = set()
+        self.background: list[asyncio.Task[None]] = []  # in order: a set's would be that of their addresses
 
     async def step(self) -> None:
         """Do one thing, as far as it can be done."""
@@ -132,8 +132,7 @@ class Programs(ABC):
         self.spawn(self.put(self.path(), self.world.fresh(self.client.name), pause_s=pause_s))
 
     def spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(self.attempt(work))
-        self.background.add(task)
+        self.background.append(asyncio.ensure_future(self.attempt(work)))
 
     async def finish(self) -> None:
         """Let what runs in the background come to its end; what a dead machine's programs wait for never comes."""

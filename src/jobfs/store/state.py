@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from jobfs.errors import StateCorrupt, StateError, StateFull, StateLocked
 from jobfs.model import (
@@ -38,6 +39,9 @@ from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
 from jobfs.store.trees import SyncedView, Tree
 
 _ID_BLOCK = 1000
+
+Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
+"""Opens a database, without transactions of its own, for calls from any thread: a seam, as ``blobs.System`` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +118,10 @@ class State:
         self._reserved = 0
 
     @classmethod
-    def open(cls, directory: Path) -> State:
+    def open(cls, directory: Path, *, connect: Connect | None = None) -> State:
         """Open or create the state in a directory and load it.
 
+        :param connect: opens the database; ours where it is None.
         :raises StateLocked: another process has it open.
         :raises StateCorrupt: it is no jobfs state, damaged, or of a newer version.
         :raises StateFull: the disk is full.
@@ -124,7 +129,8 @@ class State:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = DirectoryLock.take(directory)
         try:
-            database = _connect(directory / "state.db")
+            with database_errors(directory):
+                database = (connect or _connect)(directory / "state.db")
             try:
                 state = cls(directory, database, lock)
                 with database_errors(directory):
@@ -539,12 +545,11 @@ def _is_in_circle(tree: Tree[LocalNode] | Tree[Entry], entry: LocalNode | Entry,
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    with database_errors(path.parent):
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute("PRAGMA wal_autocheckpoint = 4000")  # fewer waits for the disk; 16 MB of log at the most
-        return database
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("PRAGMA wal_autocheckpoint = 4000")  # fewer waits for the disk; 16 MB of log at the most
+    return database
 
 
 _NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
