@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from engine_harness import eventually
-from story_harness import Open, TimedRemote, doing, ending, make, play, remove
+from story_harness import REQUEST_S, Open, TimedRemote, doing, ending, make, play, remove
 
 from jobfs.engine.creations import LATE_S
 from jobfs.model import ROOT
@@ -186,6 +186,28 @@ def test_a_version_listed_while_its_deletion_waits_for_earlier_requests_is_not_d
     play(tmp_path, story)
 
 
+def test_a_version_listed_under_a_hidden_name_while_its_deletion_waits_is_not_deleted(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        item = remote.put("a", b"old")
+        async with open_(remote) as mount:
+
+            async def write_step_aside_and_list() -> None:
+                remote.put("a", b"theirs")
+                await remote.update(item.id, path=hidden_name("a", "theirown", Suffix.OLD))
+                await mount.session.feed.poll()
+
+            remote.meanwhile["create_file"] = write_step_aside_and_list
+            await mount.write("new", b"new")
+            mount.vfs.unlink(*mount.place("a"))
+            await asyncio.sleep(LATE_S)
+            assert remote.asked("delete") == []
+            await remote.update(item.id, path="a")
+            assert await ending(mount) == {"a": b"theirs", "new": b"new"}
+
+    play(tmp_path, story)
+
+
 def test_a_directory_is_not_deleted_on_a_listing_older_than_what_a_request_found_in_it(tmp_path: Path) -> None:
     async def story(open_: Open) -> None:
         remote = TimedRemote()
@@ -277,4 +299,26 @@ def test_a_replace_that_two_others_overtake_leaves_every_version_visible(tmp_pat
         assert [path for path in tree if "(conflict from testhost" not in path] == ["a.txt"]
 
     expected_logs.expect("a.txt was changed by two others at once")
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------------------------- our own, at one time
+
+
+def test_what_moves_out_of_a_renamed_directory_at_the_same_time_is_not_taken_along(tmp_path: Path) -> None:
+    """On a server that leaves children behind they are moved by us: after what moves by itself has arrived."""
+
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.children_follow = False
+        remote.put("d", None)
+        remote.put("d/b", b"moved")
+        async with open_(remote) as mount:
+            remote.meanwhile["update"] = lambda: asyncio.sleep(1.5 * REQUEST_S)  # the file's: its directory is quicker
+            await mount.rename("d", "e")
+            await mount.rename("e/b", "c")
+            await mount.settle()
+            assert remote.tree() == {"c": b"moved", "e": None}
+            assert await ending(mount) == {"c": b"moved", "e": None}
+
     play(tmp_path, story)

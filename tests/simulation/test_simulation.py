@@ -47,6 +47,9 @@ FOUND = {
     530870: "a directory to be removed was given up, under a hidden name, while something could not yet move out of it",
     300582: "a directory was deleted on a listing that was older than what a request had found in it",
     1025602: "what somebody wrote under a hidden name stayed there: a settled file had the name to come back to",
+    2010629: "a directory was deleted while it was unknown whose the file in it was",
+    2015060: "a file that moved out of a renamed directory was taken along with it, and its bytes could not be had",
+    2018659: "a version that somebody had under a hidden name while our deletion waited was deleted",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

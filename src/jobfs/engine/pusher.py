@@ -59,7 +59,6 @@ _log = logging.getLogger(__name__)
 
 MAX_PARALLEL = 16
 _CASCADE = "dir_move"
-_MOVES = {MoveRemote.__name__, Displace.__name__}
 
 
 class Gone(Exception):
@@ -133,6 +132,7 @@ class Pusher:
         self.replacer = Replacer(remote, trees, stamp)
         self.creations = Creations(remote, trees)
         self.in_flight: dict[NodeId, str] = {}
+        self._landings: dict[NodeId, asyncio.Event] = {}
         self.on_done: Callable[[RemoteChange, Outcome], None] = lambda change, outcome: None
         self.on_carried: Callable[[NodeId], None] = lambda node: None
         self.on_error: Callable[[JobfsError], None] = lambda error: None
@@ -160,15 +160,19 @@ class Pusher:
     async def _one(self, change: RemoteChange) -> Outcome:
         """Carry out one change; tell its outcome instead of raising."""
         outcome = Outcome.OFFLINE
+        landing = asyncio.Event()
         try:
             async with self._slots:
                 self.in_flight[change.node] = type(change).__name__
+                self._landings[change.node] = landing
                 outcome = await self._attempt(change)
         except Exception:
             outcome = Outcome.STALE  # logged by who runs us; tried again, ever more rarely
             raise
         finally:
             self.in_flight.pop(change.node, None)
+            self._landings.pop(change.node, None)
+            landing.set()
             self.on_done(change, outcome)
         return outcome
 
@@ -419,14 +423,17 @@ class Pusher:
     async def _move_below(self, directory: NodeId, path: str) -> None:
         """Move what a directory held after it, parents first (contract, protocol M).
 
-        What is being moved by a request of its own goes where that says.
+        What is on its way out of it at the same time has to arrive first: of two moves the later one would stand.
         """
         base = self._trees.state.base
-        for name, child in list(base.children(directory).items()):
+        for child in list(base.children(directory).values()):
+            landing = self._landings.get(child)
+            if landing is not None:
+                await landing.wait()
             entry = base.get(child)
-            if entry is None or self.in_flight.get(child) in _MOVES:
+            if entry is None or entry.parent != directory:
                 continue
-            child_path = f"{path}/{name}"
+            child_path = f"{path}/{entry.name}"
             if entry.item is not None:
                 item = await move(self._remote, entry.item, child_path)
                 self._trees.acknowledge_change(entry, item)
