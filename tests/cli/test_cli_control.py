@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from jobfs.cli.control import (
+from jobfs.cli.order import Order
+from jobfs.errors import JobfsError, NotFound
+from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.control import (
     MOST_SOCKET_PATH_BYTES,
     Address,
     ControlServer,
@@ -23,10 +26,7 @@ from jobfs.cli.control import (
     ask,
     remove_leftover,
 )
-from jobfs.cli.instance import Instance, is_locked, read_instance
-from jobfs.cli.order import Order
-from jobfs.errors import JobfsError, NotFound
-from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.instance import Instance, is_locked, read_instance
 from jobfs.workspace.states import real_directory
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from commands import in_process
 
-from jobfs.cli.instance import MOUNT, Instance
 from jobfs.model import ROOT, Content, Kind, LocalNode, path_of
 from jobfs.store.schema import VERSION
 from jobfs.store.state import State
+from jobfs.workspace.instance import MOUNT, Instance
 
 
 class Known:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfs.cli.instance import FOLDER, Instance, holding
 from jobfs.store.state import State
+from jobfs.workspace.instance import FOLDER, Instance, holding
 
 
 def began(state_dir: Path, name: str, directory: Path, *, started: float = 1.0) -> Instance:

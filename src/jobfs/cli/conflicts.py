@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.instance import Instance, instances
 from jobfs.cli.report import conflict_copies
 from jobfs.cli.terminal import say, say_json, shown
 from jobfs.errors import MountError
 from jobfs.store.state import State
+from jobfs.workspace.instance import Instance, instances
 from jobfs.workspace.states import real_directory
 
 

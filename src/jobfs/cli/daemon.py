@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jobfs.cli.failures import of_bug, of_local_file
-from jobfs.cli.instance import Instance
 from jobfs.cli.order import CRASH_NAME, Order
 from jobfs.cli.serving import serve
 from jobfs.errors import JobfsError
+from jobfs.workspace.instance import Instance
 
 
 class _Pipe:

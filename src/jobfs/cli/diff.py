@@ -16,11 +16,11 @@ import typer
 
 from jobfs.cli.context import run
 from jobfs.cli.failures import TO_DO
-from jobfs.cli.instance import Instance
 from jobfs.cli.report import is_conflict_copy, original_of
 from jobfs.cli.review import Ask, asking, place_of
 from jobfs.cli.terminal import say, say_json, shown
 from jobfs.errors import SettingsError
+from jobfs.workspace.instance import Instance
 from jobfs.workspace.patch import MOST_BYTES, Change, Version, patch_lines, quoted, stat_lines
 
 _AT_ONCE = 64

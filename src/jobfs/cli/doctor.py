@@ -14,12 +14,12 @@ from jobfs.cli import abilities
 from jobfs.cli.checks import Finding, Verdict, machine_findings
 from jobfs.cli.choices import chosen
 from jobfs.cli.context import run
-from jobfs.cli.instance import instances
 from jobfs.cli.probes import probing
 from jobfs.cli.reach import check_job, server_findings
 from jobfs.cli.terminal import progress, say, say_json, shown
 from jobfs.errors import ApiError, JobfsError, SettingsError
 from jobfs.workspace import settings
+from jobfs.workspace.instance import instances
 from jobfs.workspace.meter import Meter, MeteredTransport
 from jobfs.workspace.settings import Settings
 from jobfs.workspace.states import state_root

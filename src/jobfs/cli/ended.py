@@ -7,10 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from jobfs.cli.changes import handlers_of
 from jobfs.cli.context import open_remote
-from jobfs.cli.control import Handler
-from jobfs.cli.instance import FOLDER, Instance
 from jobfs.cli.mounted import start_session
 from jobfs.cli.terminal import tell
 from jobfs.engine.compose import mirror_session
@@ -21,6 +18,9 @@ from jobfs.folder.sync import FolderSync
 from jobfs.planner.ignore import Ignore
 from jobfs.store.state import State
 from jobfs.workspace.connection import check_changes
+from jobfs.workspace.control import Handler
+from jobfs.workspace.instance import FOLDER, Instance
+from jobfs.workspace.review import handlers_of
 from jobfs.workspace.settings import Settings
 
 

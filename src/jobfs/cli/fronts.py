@@ -12,13 +12,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from datetime import datetime
 from typing import Protocol
 
-from jobfs.cli.instance import Instance, tell_ready
 from jobfs.cli.loading import load
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, describe, describe_outcome, event_json, outcome_json
+from jobfs.cli.overview import tell_ready
 from jobfs.cli.terminal import Progress, progress, say, shown, tell
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.sync import FolderSync
+from jobfs.workspace.instance import Instance
 from jobfs.workspace.meter import Meter
 
 

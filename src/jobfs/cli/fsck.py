@@ -20,7 +20,6 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.instance import read_instance
 from jobfs.cli.terminal import say, say_json, shown, tell
 from jobfs.errors import MountError, StateCorrupt, StateLocked
 from jobfs.model import ROOT, BlobId
@@ -32,6 +31,7 @@ from jobfs.store.repair import decide
 from jobfs.store.rows import fits
 from jobfs.store.state import State, StateTooNew
 from jobfs.store.stock import Repair, read_stock, write_repair
+from jobfs.workspace.instance import read_instance
 from jobfs.workspace.states import all_states, real_directory, state_root
 
 _Report = dict[str, object]

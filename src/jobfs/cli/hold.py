@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import run
-from jobfs.cli.instance import Instance
 from jobfs.cli.review import place_of
 from jobfs.cli.terminal import many, say
 from jobfs.engine.hold import set_held
 from jobfs.errors import SettingsError
 from jobfs.planner.difference import is_different
 from jobfs.store.state import State
+from jobfs.workspace.instance import Instance
 
 
 def register(app: typer.Typer) -> None:

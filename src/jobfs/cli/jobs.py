@@ -15,7 +15,6 @@ from jobfs.cli.choices import load_settings
 from jobfs.cli.context import open_studio, run
 from jobfs.cli.failures import STATUS_CODES
 from jobfs.cli.fronts import Lines, Listener, front_of
-from jobfs.cli.instance import tell_mounts
 from jobfs.cli.once import folder_order
 from jobfs.cli.terminal import say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
@@ -23,6 +22,7 @@ from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
 from jobfs.workspace.connection import check_changes
 from jobfs.workspace.follow import describe_step, follow
+from jobfs.workspace.instance import tell_mounts
 from jobfs.workspace.places import parse_job
 from jobfs.workspace.settings import Settings
 

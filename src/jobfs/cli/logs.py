@@ -13,11 +13,11 @@ from typing import IO, Annotated
 
 import typer
 
-from jobfs.cli.instance import Instance, instances
 from jobfs.cli.mount import LevelChoice
 from jobfs.cli.service import LOG_NAME
 from jobfs.cli.terminal import say, shown, tell
 from jobfs.errors import MountError
+from jobfs.workspace.instance import Instance, instances
 from jobfs.workspace.states import real_directory
 
 _LOOK_S = 0.25

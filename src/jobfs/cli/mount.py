@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.instance import tell_ready
 from jobfs.cli.order import Order, server_of
+from jobfs.cli.overview import tell_ready
 from jobfs.cli.points import check_mount_point
 from jobfs.cli.starting import serve_here, start_in_background
 from jobfs.engine.patience import DEFAULT_DEADLINE_S

@@ -15,8 +15,6 @@ from typing import Protocol
 
 from jobfs.cli import abilities
 from jobfs.cli.context import open_remote
-from jobfs.cli.control import ControlServer
-from jobfs.cli.instance import MOUNT
 from jobfs.cli.order import Order
 from jobfs.cli.service import Front, Service, Stop
 from jobfs.engine.backlog import Unsynced
@@ -34,6 +32,8 @@ from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
 from jobfs.vfs.operations import Vfs
 from jobfs.workspace.connection import meter_of
+from jobfs.workspace.control import ControlServer
+from jobfs.workspace.instance import MOUNT
 from jobfs.workspace.states import mount_state
 
 FUSE_DEVICE = "JOBFS_FUSE_DEVICE"

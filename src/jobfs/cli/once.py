@@ -13,7 +13,6 @@ from pathlib import Path
 import typer
 
 from jobfs.cli.context import open_remote, run
-from jobfs.cli.instance import FOLDER, Instance
 from jobfs.cli.mounted import hold_first
 from jobfs.cli.order import Order, server_of
 from jobfs.cli.outcome import Outcome, check_complete, outcome_of
@@ -27,6 +26,7 @@ from jobfs.errors import SettingsError
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
 from jobfs.workspace.connection import meter_of
+from jobfs.workspace.instance import FOLDER, Instance
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.places import parse_place
 from jobfs.workspace.settings import Settings

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobfs.cli.terminal import human_size, shown
+from jobfs.cli.terminal import human_size, say, shown
+from jobfs.workspace.instance import FOLDER, Instance
 
 _MOST_SHOWN = 10
 _DOING = {
@@ -111,3 +112,11 @@ def _some(entries: Sequence[Sequence[str]], number: int, *, indent: str = "    "
         yield from (f"{indent}  {line}" for line in more)
     if number > _MOST_SHOWN:
         yield f"{indent}and {number - _MOST_SHOWN} more: 'jobfs status --json' has them"
+
+
+def tell_ready(instance: Instance) -> None:
+    """Say what serves where."""
+    if instance.kind == FOLDER:
+        say(f"{instance.job} is kept in step with {instance.directory}")
+    else:
+        say(f"{instance.job} is mounted on {instance.directory} ({instance.transport})")

@@ -9,12 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfs.cli.changes import unsynced_of
 from jobfs.cli.choices import load_settings
 from jobfs.cli.context import run
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.fronts import front_of
-from jobfs.cli.instance import FOLDER, Instance, instances
 from jobfs.cli.mount import IgnoreOption, MaxDeleteOption, YesOption, allowed_deletions
 from jobfs.cli.once import approve_folder, end_with, folder_order, synchronise, try_out
 from jobfs.cli.order import Order
@@ -29,6 +27,8 @@ from jobfs.model import ROOT
 from jobfs.planner.difference import is_different
 from jobfs.store.state import State
 from jobfs.workspace.connection import check_changes
+from jobfs.workspace.instance import FOLDER, Instance, instances
+from jobfs.workspace.review import unsynced_of
 from jobfs.workspace.states import real_directory
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.instance import running_at
 from jobfs.cli.terminal import progress, say
+from jobfs.workspace.instance import running_at
 
 
 def register(app: typer.Typer) -> None:

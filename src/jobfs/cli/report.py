@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from jobfs.cli.instance import Instance
 from jobfs.cli.overview import describe_status
 from jobfs.engine.backlog import Unsynced
 from jobfs.engine.session import Session
@@ -15,6 +14,7 @@ from jobfs.model import Kind, LocalNode, NodeId, Problem, Trouble, path_of
 from jobfs.planner.naming import parse_hidden
 from jobfs.store.state import State
 from jobfs.vfs.control import Report
+from jobfs.workspace.instance import Instance
 from jobfs.workspace.meter import Meter
 
 _CONFLICT_COPY = re.compile(r" \(conflict from .+ \d{4}-\d{2}-\d{2} \d{6}(?: \d+)?\)(?:\.[^/]*)?$", re.DOTALL)

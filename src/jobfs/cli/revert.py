@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import run
-from jobfs.cli.instance import Instance
 from jobfs.cli.review import asking, place_of
 from jobfs.cli.terminal import progress, say, shown
 from jobfs.errors import SettingsError
+from jobfs.workspace.instance import Instance
 
 _MOST_NAMED = 20
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.control import Handler
-from jobfs.cli.instance import Instance, holding
 from jobfs.cli.loading import load
 from jobfs.errors import MountError
+from jobfs.workspace.control import Handler
+from jobfs.workspace.instance import Instance, holding
 
 
 class Ask(Protocol):

@@ -18,19 +18,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobfs.cli.changes import handlers_of, told_of
-from jobfs.cli.control import ControlServer, Handler, Send, remove_leftover
-from jobfs.cli.instance import Instance, read_instance
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
-from jobfs.cli.past import Past, answer
 from jobfs.cli.report import Reporter
 from jobfs.engine.backlog import Unsynced, waiting
 from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.review import Review
 from jobfs.engine.session import Session
 from jobfs.planner.plan import Conflict
+from jobfs.workspace.control import ControlServer, Handler, Send, remove_leftover
+from jobfs.workspace.instance import Instance, read_instance
 from jobfs.workspace.meter import Meter
+from jobfs.workspace.past import Past, answer
+from jobfs.workspace.review import handlers_of, told_of
 
 LOG_NAME = "log.txt"
 _LOG_BYTES = 1 << 20

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.cli.failures import UNSENT
-from jobfs.cli.instance import FOLDER, Instance, read_instance
 from jobfs.cli.loading import load
 from jobfs.cli.mounted import serve_mount
 from jobfs.cli.order import Order
@@ -16,6 +15,7 @@ from jobfs.cli.service import Front, Stop, logged_to
 from jobfs.cli.terminal import many, shown, tell
 from jobfs.engine.backlog import Unsynced
 from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
+from jobfs.workspace.instance import FOLDER, Instance, read_instance
 from jobfs.workspace.states import folder_state, mount_state
 
 _MOST_NAMED = 20

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.cli.context import run
-from jobfs.cli.instance import FOLDER, Instance, holding
-from jobfs.cli.past import Past, answer
 from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.session import random_token
 from jobfs.engine.workspace import SystemClock, Workspace
@@ -21,6 +19,8 @@ from jobfs.folder.disk import Disk
 from jobfs.folder.restore import FolderRestorer
 from jobfs.planner.ignore import Ignore
 from jobfs.store.state import State
+from jobfs.workspace.instance import FOLDER, Instance, holding
+from jobfs.workspace.past import Past, answer
 from jobfs.workspace.places import RUN_PREFIX
 
 

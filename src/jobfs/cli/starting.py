@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from jobfs.cli.instance import Instance, read_instance
 from jobfs.cli.launch import Process, let_go, take
 from jobfs.cli.loading import load
 from jobfs.cli.order import CRASH_NAME, Order
 from jobfs.cli.terminal import progress, shown, tell
 from jobfs.errors import Interrupted, JobfsError
+from jobfs.workspace.instance import Instance, read_instance
 
 
 def serve_here(order: Order) -> int:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfs.cli.instance import Instance, instances
 from jobfs.cli.loading import load
 from jobfs.cli.overview import describe_status
 from jobfs.cli.report import identity
 from jobfs.cli.terminal import say, say_json, say_line_json
 from jobfs.errors import JobfsError, MountError
+from jobfs.workspace.instance import Instance, instances
 from jobfs.workspace.states import real_directory
 
 _LEAST_PAUSE_S = 1.0

@@ -12,7 +12,6 @@ import typer
 
 from jobfs.cli.choices import load_settings
 from jobfs.cli.fronts import front_of
-from jobfs.cli.instance import tell_ready
 from jobfs.cli.mount import (
     ConflictChoice,
     ConflictOption,
@@ -30,6 +29,7 @@ from jobfs.cli.mount import (
     kept_for,
 )
 from jobfs.cli.once import end_with, folder_order, synchronise, try_out
+from jobfs.cli.overview import tell_ready
 from jobfs.cli.serving import serve
 from jobfs.cli.starting import start_in_background
 from jobfs.errors import SettingsError

@@ -11,12 +11,9 @@ from typing import Protocol
 
 from jobfs.cli import abilities
 from jobfs.cli.context import open_remote
-from jobfs.cli.control import ControlServer
-from jobfs.cli.instance import FOLDER
 from jobfs.cli.mounted import hold_first
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, merged, outcome_of
-from jobfs.cli.past import Past
 from jobfs.cli.service import Front, Service, Stop
 from jobfs.engine.backlog import Unsynced
 from jobfs.engine.remote import Remote
@@ -28,7 +25,10 @@ from jobfs.planner.plan import ConflictPolicy
 from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
 from jobfs.workspace.connection import meter_of
+from jobfs.workspace.control import ControlServer
+from jobfs.workspace.instance import FOLDER
 from jobfs.workspace.meter import Meter
+from jobfs.workspace.past import Past
 from jobfs.workspace.states import folder_state
 
 _LISTED = "listed"

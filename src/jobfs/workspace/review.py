@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobfs.cli.control import Handler, Send
 from jobfs.engine.backlog import Unsynced, waiting
 from jobfs.engine.review import Difference, Published, Review
 from jobfs.model import ROOT, Entry, LocalNode, NodeId
+from jobfs.workspace.control import Handler, Send
 
 _COUNT_S = 0.5
 

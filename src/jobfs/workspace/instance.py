@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobfs.cli.control import Address, NotAnswering, ask
-from jobfs.cli.terminal import say
 from jobfs.errors import DeadlineExceeded, JobfsError, MountError, StateLocked
 from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.control import Address, NotAnswering, ask
 from jobfs.workspace.states import all_states, real_directory, state_root
 
 RECORD_NAME = "instance.json"
@@ -175,11 +174,3 @@ def tell_mounts(url: str, job: str, do: str, *, timeout_s: float = 10.0) -> None
         if (found.url, found.job) == (url, job) and found.address is not None:
             with suppress(JobfsError):  # a mount that does not answer is no failure of the command that tells it
                 found.ask(do, timeout_s=timeout_s)
-
-
-def tell_ready(instance: Instance) -> None:
-    """Say what serves where."""
-    if instance.kind == FOLDER:
-        say(f"{instance.job} is kept in step with {instance.directory}")
-    else:
-        say(f"{instance.job} is mounted on {instance.directory} ({instance.transport})")
