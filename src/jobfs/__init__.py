@@ -1,17 +1,20 @@
 """jobfs: the workspace of a remote expert job as an ordinary folder.
 
-For scripts: ``Workspace``, or ``AsyncWorkspace`` for those who await; ``Permission``; every failure is one of
-``jobfs.errors``. They are imported when they are first asked for, so that ``import jobfs`` alone costs nothing.
+For scripts: ``Workspace`` is one on the server, ``LocalCopy`` a mount or folder of this machine; ``AsyncWorkspace`` and
+``AsyncLocalCopy`` are for those who await. Every failure is one of ``jobfs.errors``. They are imported when they are
+first asked for, so that ``import jobfs`` alone costs nothing.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["AsyncWorkspace", "JobSettings", "Permission", "Workspace", "__version__"]
+__all__ = ["AsyncLocalCopy", "AsyncWorkspace", "JobSettings", "LocalCopy", "Permission", "Workspace", "__version__"]
 
 _PLACES = {
+    "AsyncLocalCopy": "workspace.copies",
     "AsyncWorkspace": "workspace.awaiting",
     "JobSettings": "api.studio",
+    "LocalCopy": "workspace.local",
     "Permission": "model",
     "Workspace": "workspace.blocking",
 }

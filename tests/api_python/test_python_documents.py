@@ -55,7 +55,7 @@ def test_the_guide_runs_from_top_to_bottom(studio: RunningServer, environment: d
     assert "word-count.md" in told
     (job,) = set(re.findall(r"'(\w{24})/table\.csv'", told))
     held = studio.contents(job)
-    assert (held["inputs/today.txt"], held["counter"], held["b.txt"]) == (b"one two three\nfour\n", b"2", b"or none")
+    assert (held["inputs/today.txt"], held["counter"], held["b.txt"]) == (b"better\n", b"2", b"or none")
     assert {path for path in held if path.startswith(("archive", "copies"))} == {"archive", "archive/notes.md"}
     assert len(held["short.md"] or b"") == 100
 

@@ -103,10 +103,10 @@ def test_a_refusal_says_what_to_do_instead(notes: Path) -> None:
         (("restore", notes, "--at", "99"), 4, "version 99 is not kept"),
         (("restore", notes, "--at", "3"), 4, "version 3 is one of d/x"),
         (("restore", notes, "--at", "1", "--to", notes.parent / "d"), 1, "d is there"),
-        (("restore", notes, "--at", "1", "--to", notes.parents[1] / "x"), 6, "is in no mount or folder"),
+        (("restore", notes, "--at", "1", "--to", notes.parents[1] / "x"), 6, "is in no mount or synchronised folder"),
         (("undelete", notes.parent / "nothing"), 4, "nothing that was deleted is kept of nothing"),
         (("undelete", notes), 1, "notes.md is there"),
-        (("history", notes.parents[1]), 6, "is in no mount or folder"),
+        (("history", notes.parents[1]), 6, "is in no mount or synchronised folder"),
     ):
         told = in_process(*words)
         assert (told.code, says in told.err) == (code, True), told.err

@@ -117,4 +117,4 @@ def test_a_log_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_directory_that_was_never_ours_has_no_log(state_dir: Path, tmp_path: Path) -> None:
     outcome = in_process("logs", tmp_path)
-    assert (outcome.code, "nothing of jobfs was ever mounted or synchronised at" in outcome.err) == (6, True)
+    assert (outcome.code, "is in no mount or synchronised folder of jobfs" in outcome.err) == (6, True)

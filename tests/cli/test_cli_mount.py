@@ -123,7 +123,7 @@ def test_refresh_shows_at_once_what_the_expert_wrote(studio: RunningServer, job:
     studio.set_status(job, "completed")
     in_process("mount", job, point).ok()
     studio.expert_writes(job, "report.md", b"done")
-    assert in_process("refresh", point).ok() == "1 items; the job is completed\n"
+    assert in_process("refresh", point).ok() == "1 item; the job is completed\n"
     assert (point / "report.md").read_bytes() == b"done"
 
 

@@ -88,14 +88,14 @@ def test_what_waits_is_told_with_its_age_and_what_is_wrong_with_the_next_step() 
         offline="no connection",
     )
     assert told[3:] == [
-        "  1 changes are not yet sent:",
+        "  1 change not yet sent:",
         "    a.txt: not sent yet (changed 5 min ago)",
         "  offline: no connection",
         "    next: nothing; it is tried again, ever more rarely, at least once a minute",
-        "  1 problems:",
+        "  1 problem:",
         "    b: too large",
         "      next: make it smaller",
-        "  1 conflict copies:",
+        "  1 conflict, with copies:",
         "    copy",
         "      next: jobfs resolve copy",
     ]
@@ -211,7 +211,7 @@ def test_the_mount_itself_says_the_same_in_words(studio: RunningServer, job: str
 def test_a_directory_that_was_never_ours_is_refused(studio: RunningServer, tmp_path: Path) -> None:
     outcome = in_process("status", tmp_path)
     assert (outcome.code, "never mounted or synchronised" in outcome.err) == (6, False)
-    assert "nothing of jobfs was ever mounted or synchronised at" in outcome.err
+    assert "is in no mount or synchronised folder of jobfs" in outcome.err
 
 
 # -- again and again

@@ -276,7 +276,6 @@ def test_watching_in_the_background_is_listed_and_ended_like_a_mount(
     requests.wait_until(lambda: studio.contents(job) == {"a.txt": b"1"})
     studio.expert_writes(job, "report.md", b"2")
     in_process("refresh", folder).ok()
-    in_process("push", folder).ok()  # returns when nothing is under way any more
     assert (folder / "report.md").read_bytes() == b"2"
     assert in_process("umount", folder).ok() == f"{job} is no longer kept in step with {folder}\n"
     assert (folder / "a.txt").read_text() == "1"

@@ -406,7 +406,7 @@ def test_a_remote_wipe_of_most_files_stops_at_the_guard(tmp_path: Path, expected
                 remote.remove(f"f{number:02d}")
             await mount.pull()
             assert len(mount.names()) == 50
-            assert "40 of 50" in mount.session.guard_detail
+            assert "40 of 50" in mount.session.guard.detail
         async with mounted(tmp_path, remote, options=Options(times=QUICK, max_deletions=None)) as mount:
             await mount.pull()
             assert len(mount.names()) == 10

@@ -404,9 +404,7 @@ class Transport:
                 "it may have been done all the same; look before trying again",
             )
             return Setback(unknown, can_pass, may_be_done=True)
-        error = errors.Unreachable(
-            f"{call.subject}: no connection to {where} ({detail})", "check the network and the server address"
-        )
+        error = errors.Unreachable(f"no connection to {where} ({detail})", "check the network and the server address")
         return Setback(error, can_pass)
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobfs.cli.report import conflict_copies
 from jobfs.cli.terminal import say, say_json, shown
-from jobfs.errors import MountError
-from jobfs.store.state import State
-from jobfs.workspace.instance import Instance, instances
-from jobfs.workspace.states import real_directory
+from jobfs.workspace.ended import conflicts_of
+from jobfs.workspace.instance import Instance, find, instances
 
 
 def register(app: typer.Typer) -> None:
@@ -22,14 +18,17 @@ def register(app: typer.Typer) -> None:
 
 
 def conflicts(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="Only of this mount or folder.")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="Only of this mount, folder or path.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List conflict copies. To settle one: jobfs resolve, or keep what you want and remove the copy."""
     found = [
         {"directory": instance.directory, "job": instance.job, **copy}
-        for instance in _wanted(directory)
+        for instance, inner in ([find(directory)] if directory is not None else ((one, "") for one in instances()))
         for copy in _copies(instance)
+        if not inner or copy["path"].startswith(f"{inner}/") or inner in (copy["path"], copy["original"])
     ]
     if json:
         say_json(found)
@@ -38,23 +37,8 @@ def conflicts(
         say(shown(f"{one['directory']}/{one['path']}  beside  {one['original']}"))
 
 
-def _wanted(directory: Path | None) -> Iterator[Instance]:
-    if directory is None:
-        yield from instances()
-        return
-    place = real_directory(directory)
-    found = [instance for instance in instances() if instance.directory == place]
-    if not found:
-        raise MountError(f"nothing of jobfs was ever mounted or synchronised at {directory}", "see 'jobfs status'")
-    yield from found
-
-
 def _copies(instance: Instance) -> list[dict[str, str]]:
     if instance.is_running():
         told: list[dict[str, str]] = instance.ask("conflicts")
         return told
-    state = State.open(instance.state)
-    try:
-        return conflict_copies(state, instance.directory)
-    finally:
-        state.close()
+    return conflicts_of(instance)

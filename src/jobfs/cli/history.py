@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfs.cli.spots import ask_past, local_time, spot_of
+from jobfs.cli.context import run
+from jobfs.cli.review import copy_of, local_time
 from jobfs.cli.terminal import human_size, say_json, say_table, tell
 
 NOW = "now"
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def history(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, also a deleted one; or a directory.")],
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -27,12 +29,12 @@ def history(
     They are kept on this machine, for a month and within a size (jobfs mount --history-days, --history-size), as far
     as their bytes were here. To get one back: jobfs restore. Of a directory: what was in it.
     """
-    spot = spot_of(path)
-    told = ask_past(spot, "story")
+    copy, inner = copy_of(context, path)
+    told = run(copy.ask_past("story", inner))
     if json:
         say_json(told)
         return
-    rows = [_row(version, is_directory=told["isDirectory"], path=spot.path) for version in told["versions"]]
+    rows = [_row(version, is_directory=told["isDirectory"], path=inner) for version in told["versions"]]
     if told["current"] is not None:
         current = told["current"]
         rows.insert(0, [NOW, local_time(current["written"]), human_size(current["size"]), "", ""])

@@ -8,13 +8,9 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import run
-from jobfs.cli.review import place_of
+from jobfs.cli.review import copy_of
 from jobfs.cli.terminal import many, say
-from jobfs.engine.hold import set_held
 from jobfs.errors import SettingsError
-from jobfs.planner.difference import is_different
-from jobfs.store.state import State
-from jobfs.workspace.instance import Instance
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def hold(
+    context: typer.Context,
     directory: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="The mount point or folder; else the current directory's.")
     ] = None,
@@ -33,28 +30,15 @@ def hold(
     'jobfs diff' shows what is held, 'jobfs push' sends all or a part of it, 'jobfs revert' undoes it. It stays so when
     the mount ends, until --off.
     """
-    found, inner = place_of(directory)
-    if inner and directory is not None:
+    found, inner = copy_of(context, directory)
+    if inner:
         raise SettingsError("only a whole mount or folder can be held", f"write jobfs hold {found.directory}")
-    number = found.ask("hold", on=not off) if found.is_running() else run(_set(found, is_held=not off))
+    is_running = found.is_running
+    number = run(found.hold(is_on=not off))
     changes = many(number, "change")
     if not off:
         say(f"changes in {found.directory} are held" + (f"; {changes} already: see 'jobfs diff'" if number else ""))
-    elif found.is_running():
+    elif is_running:
         say(f"changes in {found.directory} are sent again" + (f", {changes} now" if number else ""))
     else:
         say(f"changes in {found.directory} are no longer held" + (f"; 'jobfs push' sends {changes}" if number else ""))
-
-
-async def _set(instance: Instance, *, is_held: bool) -> int:
-    """Hold what nobody serves just now, or let it go; return how many changes are known to wait."""
-    state = State.open(instance.state)
-    try:
-        with state.transaction(durable=True):
-            set_held(state, is_held=is_held)
-            for node in state.approvals():
-                state.drop_approval(node)
-        base, local = state.base, state.synced
-        return sum(is_different(base.get(node), local.get(node)) for node in {*base, *local})
-    finally:
-        state.close()

@@ -16,9 +16,7 @@ import typer
 from jobfs.cli.mount import LevelChoice
 from jobfs.cli.service import LOG_NAME
 from jobfs.cli.terminal import say, shown, tell
-from jobfs.errors import MountError
-from jobfs.workspace.instance import Instance, instances
-from jobfs.workspace.states import real_directory
+from jobfs.workspace.instance import find
 
 _LOOK_S = 0.25
 _RECORD = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2},\d{3} ([A-Z]+) ")
@@ -37,7 +35,7 @@ def logs(
     level: Annotated[LevelChoice, typer.Option(help="Only this, and what is more important.")] = LevelChoice.DEBUG,
 ) -> None:
     """Show the log of a mount or synchronised folder, also after it has ended. What goes into it: --log-level there."""
-    log = _instance_at(directory).state / LOG_NAME
+    log = find(directory)[0].state / LOG_NAME
     wanted = Wanted(_LEVELS[level.value.upper()])
     before, after = _files(log)
     for line in deque(wanted(before), maxlen=lines):
@@ -70,14 +68,6 @@ class Wanted:
                 self._is_shown = _LEVELS.get(record[1], self._least) >= self._least
             if self._is_shown:
                 yield line
-
-
-def _instance_at(directory: Path) -> Instance:
-    place = real_directory(directory)
-    found = [one for one in instances() if one.directory == place]
-    if not found:
-        raise MountError(f"nothing of jobfs was ever mounted or synchronised at {directory}", "see 'jobfs status'")
-    return max(found, key=lambda one: one.started)
 
 
 def _files(log: Path) -> tuple[list[str], int]:

@@ -23,10 +23,12 @@ from jobfs.engine.hold import is_held
 from jobfs.engine.remote import Remote
 from jobfs.engine.review import Review
 from jobfs.errors import SettingsError
+from jobfs.folder.root import stand_in
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
 from jobfs.workspace.connection import meter_of
-from jobfs.workspace.instance import FOLDER, Instance
+from jobfs.workspace.ended import note_unsent
+from jobfs.workspace.instance import FOLDER, Instance, check_apart
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.places import parse_place
 from jobfs.workspace.settings import Settings
@@ -44,6 +46,7 @@ def folder_order(settings: Settings, job: str, directory: Path, *, command: str 
         raise SettingsError("only a whole workspace can be kept in step", f"write jobfs {command} {place.job} DIR")
     folder = real_directory(directory)
     check_folder(state_root(), folder)
+    check_apart(folder)
     return Order(
         job=place.job,
         directory=folder,
@@ -107,8 +110,9 @@ async def _synchronise(order: Order, front: FolderFront) -> Outcome:
 
 async def _try_out(order: Order) -> Outcome:
     async with open_folder(order, Meter(), is_trial=True) as (state, remote):
-        sync = FolderSync(state, remote, order.path, options=sync_options(order, is_trial=True))
-        return outcome_of(order, sync, await sync.run())
+        with stand_in(order.path, state) as folder:
+            sync = FolderSync(state, remote, folder, options=sync_options(order, is_trial=True))
+            return outcome_of(order, sync, await sync.run())
 
 
 @asynccontextmanager
@@ -123,5 +127,7 @@ async def open_folder(order: Order, meter: Meter, *, is_trial: bool = False) -> 
         stack.callback(state.close)
         stack.enter_context(logged_to(directory, order.log_level))
         if not is_trial:
-            Instance(directory, FOLDER, order.directory, order.url, order.job, "sync", 0, time.time()).write()
+            began = Instance(directory, FOLDER, order.directory, order.url, order.job, "sync", 0, time.time())
+            began.write()
+            stack.callback(note_unsent, began, state)
         yield state, await stack.enter_async_context(open_remote(order.settings, order.job, meter))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobfs.cli.terminal import human_size, say, shown
+from jobfs.cli.terminal import human_size, many, say, shown
 from jobfs.workspace.instance import FOLDER, Instance
 
 _MOST_SHOWN = 10
@@ -34,6 +35,7 @@ def _lines(one: Mapping[str, Any], now_s: float) -> Iterator[str]:
     where = "mounted on" if one["kind"] == "mount" else "in step with"
     if not one["isRunning"]:
         yield f"{one['job']}  ended; was {where} {one['directory']}"
+        yield from _after(one)
         return
     yield f"{one['job']}  {where} {one['directory']}  ({one['transport']}, process {one['pid']})"
     if "trouble" in one:
@@ -45,9 +47,20 @@ def _lines(one: Mapping[str, Any], now_s: float) -> Iterator[str]:
     yield f"  job {one['jobStatus'] or 'status unknown'}; listed {ago}; up {human_time(age_s)}; {_requests(one)}"
     past = one.get("historyBytes", 0)
     earlier = f", {human_size(past)} of earlier versions" if past else ""
-    yield f"  {one['items']} items, {human_size(one['cachedBytes'])} of content here{earlier}"
+    here = f", {human_size(one['cachedBytes'])} of content here" if one["kind"] == "mount" else ""
+    yield f"  {many(one['items'], 'item')}{here}{earlier}"
     yield from _work(one)
     yield from _troubles(one)
+
+
+def _after(one: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is to be done about what has ended."""
+    place = shlex.quote(one["directory"])
+    if one["isBrokenOff"]:
+        end = f"'jobfs umount {place}', then mount it again" if one["kind"] == "mount" else "synchronise it again"
+        yield f"  its process died; what it had not sent is kept: {end}"
+    elif one["unsent"]:
+        yield f"  {many(one['unsent'], 'change')} not sent, and kept: 'jobfs push {place}' sends what is not held"
 
 
 def human_time(seconds: float) -> str:
@@ -60,13 +73,13 @@ def human_time(seconds: float) -> str:
 
 def _requests(one: Mapping[str, Any]) -> str:
     failed = one["requests"]["failed"]
-    return f"{one['requests']['total']} requests" + (f", {failed} failed" if failed else "")
+    return many(one["requests"]["total"], "request") + (f", {failed} failed" if failed else "")
 
 
 def _work(one: Mapping[str, Any]) -> Iterator[str]:
     yield from _some([(_transfer(two),) for two in one["inFlight"]], len(one["inFlight"]), indent="  ")
     if one["pending"]:
-        yield f"  {one['pending']} changes are not yet sent:"
+        yield f"  {many(one['pending'], 'change')} not yet sent:"
         yield from _some([(_pending(two),) for two in one["pendingPaths"]], one["pending"])
     if one.get("isHeld"):
         yield f"  changes are held, {one['held']} wait: 'jobfs diff' shows them, 'jobfs push' sends them"
@@ -95,12 +108,13 @@ def _troubles(one: Mapping[str, Any]) -> Iterator[str]:
         yield "  the workspace is gone from the server; the files here are kept as they are"
     if one["guard"]:
         yield f"  stopped: {one['guard']}"
+        yield f"    next: {one['guardNext']}"
     if one["problems"]:
-        yield f"  {len(one['problems'])} problems:"
+        yield f"  {many(len(one['problems']), 'problem')}:"
         problems = [(f"{two['path']}: {two['detail']}", f"next: {two['next']}") for two in one["problems"]]
         yield from _some(problems, len(problems))
     if one["conflicts"]:
-        yield f"  {len(one['conflicts'])} conflict copies:"
+        yield f"  {many(len(one['conflicts']), 'conflict')}, with copies:"
         conflicts = [(two["path"], f"next: {two['next']}") for two in one["conflicts"]]
         yield from _some(conflicts, len(conflicts))
 

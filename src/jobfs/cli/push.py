@@ -17,17 +17,16 @@ from jobfs.cli.mount import IgnoreOption, MaxDeleteOption, YesOption, allowed_de
 from jobfs.cli.once import approve_folder, end_with, folder_order, synchronise, try_out
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome
-from jobfs.cli.review import asking, place_of
 from jobfs.cli.serving import tell_left
 from jobfs.cli.sync import DeleteOption, DryRunOption, EventsOption
 from jobfs.cli.terminal import Progress, many, progress, say, shown, tell
 from jobfs.engine.backlog import Unsynced
 from jobfs.errors import MountError, SettingsError
 from jobfs.model import ROOT
-from jobfs.planner.difference import is_different
-from jobfs.store.state import State
 from jobfs.workspace.connection import check_changes
-from jobfs.workspace.instance import FOLDER, Instance, instances
+from jobfs.workspace.copies import asking
+from jobfs.workspace.ended import unsent_of
+from jobfs.workspace.instance import FOLDER, Instance, find, instances
 from jobfs.workspace.review import unsynced_of
 from jobfs.workspace.states import real_directory
 
@@ -81,7 +80,8 @@ def push(
         raise SettingsError("--dry-run and --json are for folders", "name a folder that is not kept in step just now")
     codes = {_push_folder(context, place, send, is_trial=dry_run) for place in folders}
     if others or not folders:
-        codes.add(_push_all(context, others, timeout))
+        allowed = allowed_deletions(max_delete, is_any=yes)
+        codes.add(_push_all(context, others, timeout, allowed))
     if code := max(codes):
         raise typer.Exit(code)
 
@@ -123,31 +123,38 @@ def _order(context: typer.Context, instance: Instance) -> Order:
     return folder_order(settings, instance.job, Path(instance.directory), command="push")
 
 
-def _push_all(context: typer.Context, found: list[_Place], timeout_s: float) -> int:
-    """Send what mounts, and folders that are kept in step just now, have not sent; return the exit code."""
+def _push_all(context: typer.Context, found: list[_Place], timeout_s: float, allowed: int | None) -> int:
+    """Send what mounts, and folders that are kept in step just now, have not sent; return the exit code.
+
+    :param allowed: so many deletions of a folder are not asked about.
+    :raises GuardTripped: a folder would delete more.
+    """
     left: list[Unsynced] = []
     for place in found:
         with progress(f"sending what is left of {place.instance.job}") as display:
-            left += _push_one(context, place, timeout_s, display)
+            left += _push_one(context, place, display, deadline_s=timeout_s, allow=allowed)
     if not left and not any(place.path for place in found):
         say("everything is sent")
     return UNSENT if tell_left(left) else 0
 
 
-def _push_one(context: typer.Context, place: _Place, timeout_s: float, display: Progress) -> list[Unsynced]:
-    """Send what one has not sent; no server is asked, and no key needed, where nothing is left."""
+def _push_one(context: typer.Context, place: _Place, display: Progress, **terms: float | None) -> list[Unsynced]:
+    """Send what one has not sent; no server is asked, and no key needed, where nothing is left.
+
+    :param terms: see ``_ask``.
+    """
     instance = place.instance
     if place.is_resting_folder:
         tell(f"{instance.directory}: left to 'jobfs push {instance.directory}'")
         return []
     if not instance.is_running():
-        if not _has_work(instance):
+        if not unsent_of(instance):
             return []
         if load_settings(context).url != instance.url:
             # The key belongs to the server of the settings; it is not sent to another one.
             reason = f"it belongs to another server: use --url {instance.url}"
             return [Unsynced(ROOT, instance.directory, reason)]
-    told = run(_ask(context, place, timeout_s, display))
+    told = run(_ask(context, place, display, **terms))
     if place.path:
         sent = len(told["sent"])
         say(f"sent: {many(sent, 'change')}" if sent else f"nothing to send at {shown(place.path)}")
@@ -156,15 +163,19 @@ def _push_one(context: typer.Context, place: _Place, timeout_s: float, display: 
     return unsynced_of(told["left"])
 
 
-async def _ask(context: typer.Context, place: _Place, timeout_s: float, display: Progress) -> dict[str, Any]:
+async def _ask(context: typer.Context, place: _Place, display: Progress, **terms: float | None) -> dict[str, Any]:
+    """Ask one to send what it has.
+
+    :param terms: ``deadline_s``, and how many deletions to ``allow``.
+    """
     do = "publish" if place.is_named else "drain"
-    async with asking(context, place.instance, starts=True) as ask:
-        told: dict[str, Any] = await ask(do, path=place.path, deadline_s=timeout_s, on_progress=_shower(display))
+    async with asking(place.instance, lambda: load_settings(context), starts=True) as ask:
+        told: dict[str, Any] = await ask(do, path=place.path, on_progress=_shower(display), **terms)
         return told
 
 
 def _shower(display: Progress) -> Any:
-    return lambda left: display.show(f"sending {left} changes")
+    return lambda left: display.show(f"sending {many(left, 'change')}")
 
 
 def _wanted(what: str | None) -> list[_Place]:
@@ -180,18 +191,9 @@ def _wanted(what: str | None) -> list[_Place]:
     if found:
         return [_Place(one, "", True) for one in found]
     try:
-        return [_Place(*place_of(Path(what)), True)]
+        return [_Place(*find(Path(what)), is_named=True)]
     except MountError:
         raise MountError(
             f"nothing of jobfs was ever mounted or synchronised at {what}, and no job {what}",
             "see 'jobfs status'; to send a folder to a job: jobfs push JOB DIR",
         ) from None
-
-
-def _has_work(instance: Instance) -> bool:
-    state = State.open(instance.state)
-    try:
-        base, local = state.base, state.synced
-        return any(is_different(base.get(node), local.get(node)) for node in {*base, *local})
-    finally:
-        state.close()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.terminal import progress, say
-from jobfs.workspace.instance import running_at
+from jobfs.cli.terminal import many, progress, say
+from jobfs.workspace.instance import find
 
 
 def register(app: typer.Typer) -> None:
@@ -17,10 +17,10 @@ def register(app: typer.Typer) -> None:
 
 
 def refresh(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount point, or the synchronised folder.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The mount or folder, or a path in it.")],
 ) -> None:
-    """Have a mount or synchronised folder look at the server now, and return when it has."""
-    found = running_at(directory)
+    """Have a mount or synchronised folder look at the server now, and return when it shows what is there."""
+    found, _ = find(directory)
     with progress("listing the workspace"):
         told = found.ask("refresh", timeout_s=120.0)
-    say(f"{told['items']} items; the job is {told['jobStatus']}")
+    say(f"{many(told['items'], 'item')}; the job is {told['jobStatus']}")

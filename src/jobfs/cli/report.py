@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -10,14 +9,14 @@ from itertools import islice
 from jobfs.cli.overview import describe_status
 from jobfs.engine.backlog import Unsynced
 from jobfs.engine.session import Session
-from jobfs.model import Kind, LocalNode, NodeId, Problem, Trouble, path_of
+from jobfs.model import Kind, NodeId, Problem, Trouble, path_of
+from jobfs.planner.guards import Side
 from jobfs.planner.naming import parse_hidden
-from jobfs.store.state import State
 from jobfs.vfs.control import Report
-from jobfs.workspace.instance import Instance
+from jobfs.workspace.conflicts import conflict_copies
+from jobfs.workspace.instance import MOUNT, Instance
 from jobfs.workspace.meter import Meter
 
-_CONFLICT_COPY = re.compile(r" \(conflict from .+ \d{4}-\d{2}-\d{2} \d{6}(?: \d+)?\)(?:\.[^/]*)?$", re.DOTALL)
 _MOST_LISTED = 1000
 """Paths that one report names at most; counts are always exact."""
 
@@ -91,7 +90,8 @@ class Reporter:
             "listings": session.feed.listings,
             "offline": session.offline.cause if session.offline is not None else None,
             "isFrozen": session.feed.is_frozen,
-            "guard": session.guard_detail or None,
+            "guard": session.guard.detail or None,
+            "guardNext": _guard_next(session, self.instance),
             "requests": {"total": requests.total, "failed": requests.failed, **requests.by_method},
         }
 
@@ -166,6 +166,17 @@ class Reporter:
         return conflict_copies(self._session.state, self.instance.directory)
 
 
+def _guard_next(session: Session, instance: Instance) -> str | None:
+    """Return what the user can do where too much would be deleted; a mount asks for it when it begins."""
+    place = shlex.quote(instance.directory)
+    if session.guard.side is Side.REMOTE:
+        return f"if that is meant: jobfs push --yes {place}; to have the files back: jobfs revert {place}"
+    if session.guard.side is Side.LOCAL:
+        how = "jobfs mount" if instance.kind == MOUNT else "jobfs sync"
+        return f"if that is meant: jobfs umount {place}, and {how} it again with --yes; until then the files stay here"
+    return None
+
+
 def identity(instance: Instance) -> dict[str, object]:
     """Return what is known of an instance without asking it."""
     return {
@@ -178,46 +189,6 @@ def identity(instance: Instance) -> dict[str, object]:
         "started": instance.started,
         "state": str(instance.state),
     }
-
-
-def conflict_copies(state: State, directory: str) -> list[dict[str, str]]:
-    """Return the conflict copies of a workspace: they are in conflict for as long as they are there.
-
-    :param directory: where it is mounted or kept in step.
-    """
-    return [
-        {"path": path, "original": original_of(path), "next": resolve_command(directory, path)}
-        for path in _paths(state, state.local.entries())
-    ][:_MOST_LISTED]
-
-
-def resolve_command(directory: str, path: str) -> str:
-    """Return the command that ends a conflict."""
-    return f"jobfs resolve {shlex.quote(f'{directory}/{path}')} --keep local|remote|both"
-
-
-def is_conflict_copy(name: str) -> bool:
-    """Tell whether a name says that the file is a conflict copy."""
-    return " (conflict from " in name and _CONFLICT_COPY.search(name) is not None
-
-
-def original_of(path: str) -> str:
-    """Return the path of the file beside which a conflict copy was made."""
-    return _CONFLICT_COPY.sub(lambda match: _extension(match[0]), path)
-
-
-def _paths(state: State, nodes: Iterable[LocalNode]) -> list[str]:
-    found = []
-    for node in nodes:
-        if is_conflict_copy(node.name):
-            path = path_of(state.local, node.id)
-            if path is not None:
-                found.append(path)
-    return sorted(found)
-
-
-def _extension(mark: str) -> str:
-    return mark.rpartition(")")[2]
 
 
 def _plain(path: str) -> str:

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.report import is_conflict_copy, original_of
 from jobfs.cli.terminal import say, shown
 from jobfs.errors import SettingsError
+from jobfs.workspace.conflicts import is_conflict_copy, original_of
 
 
 class Keep(StrEnum):

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.spots import Spot, ask_past, local_time, spot_of
+from jobfs.cli.context import run
+from jobfs.cli.review import copy_of, local_time
 from jobfs.cli.terminal import progress, say, shown
 from jobfs.errors import SettingsError
+from jobfs.workspace.copies import AsyncLocalCopy
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def restore(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file, also a deleted one.")],
     at: Annotated[int, typer.Option("--at", min=1, metavar="VERSION", help="Which one: see jobfs history PATH.")],
     to: Annotated[
@@ -25,21 +28,20 @@ def restore(
     ] = None,
 ) -> None:
     """Bring a version of a file back. It is sent like any save, and what it replaces becomes a version itself."""
-    spot = spot_of(path)
-    target = spot if to is None else _beside(spot, to)
+    copy, inner = copy_of(context, path)
+    target = None if to is None else _beside(context, copy, to)
     with progress(f"restoring version {at}"):
-        told = ask_past(spot, "restore", version=at, target=target.path)
-    written = local_time(told["written"])
-    what = f"version {at}" + (f" of {written}" if written else "")
-    say(shown(f"{to or path} is {what}" if told["isChanged"] else f"{to or path} has these bytes already"))
+        put = run(copy.restore(inner, at, to=target))
+    what = f"version {at}" + (f" of {local_time(put.written)}" if put.written else "")
+    say(shown(f"{to or path} is {what}" if put.is_changed else f"{to or path} has these bytes already"))
 
 
-def _beside(spot: Spot, to: Path) -> Spot:
-    """Return the other place.
+def _beside(context: typer.Context, copy: AsyncLocalCopy, to: Path) -> str:
+    """Return the other place, from the root.
 
     :raises SettingsError: it is somewhere else.
     """
-    other = spot_of(to)
-    if other.instance.state != spot.instance.state:
-        raise SettingsError(f"{to} is not in {spot.instance.directory}", "bring it back there, and copy it then")
-    return other
+    other, inner = copy_of(context, to)
+    if other.instance.state != copy.instance.state:
+        raise SettingsError(f"{to} is not in {copy.directory}", "bring it back there, and copy it then")
+    return inner

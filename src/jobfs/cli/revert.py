@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.context import run
-from jobfs.cli.review import asking, place_of
+from jobfs.cli.review import copy_of
 from jobfs.cli.terminal import progress, say, shown
 from jobfs.errors import SettingsError
-from jobfs.workspace.instance import Instance
+from jobfs.workspace.copies import AsyncLocalCopy
 
 _MOST_NAMED = 20
 
@@ -33,8 +33,8 @@ def revert(
 
     The bytes that go are kept in the local history. Local-only names, such as .git, stay.
     """
-    found, inner = place_of(path)
-    reverted = run(_revert(context, found, inner if path is not None else "", is_sure=yes))
+    copy, inner = copy_of(context, path)
+    reverted = run(_revert(copy, inner, is_sure=yes))
     for one in reverted[:_MOST_NAMED]:
         say(f"reverted: {shown(one)}")
     if len(reverted) > _MOST_NAMED:
@@ -43,15 +43,13 @@ def revert(
         say("nothing to revert")
 
 
-async def _revert(context: typer.Context, instance: Instance, path: str, *, is_sure: bool) -> list[str]:
-    async with asking(context, instance) as ask:
-        if not path and not is_sure:
-            number = len(await ask("differences", path=""))
-            if number:
-                _confirm(f"revert all {number} changes in {instance.directory}?")
-        with progress("reverting"):
-            reverted: list[str] = await ask("revert", path=path)
-    return reverted
+async def _revert(copy: AsyncLocalCopy, path: str, *, is_sure: bool) -> list[str]:
+    if not path and not is_sure:
+        number = len(await copy.differences())
+        if number:
+            _confirm(f"revert all {number} changes in {copy.directory}?")
+    with progress("reverting"):
+        return await copy.revert(path)
 
 
 def _confirm(question: str) -> None:

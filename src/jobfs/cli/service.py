@@ -21,6 +21,8 @@ from typing import Any, Protocol
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
 from jobfs.cli.report import Reporter
+from jobfs.cli.standing import Standing
+from jobfs.engine import arrival
 from jobfs.engine.backlog import Unsynced, waiting
 from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.review import Review
@@ -133,7 +135,7 @@ class Service:
         finally:
             await self._control.stop_listening()
             await self._desktop.close()
-            running.write_ended()
+            running.write_ended(len(self._left.result()) if self._left.done() else 0)
 
     def _handlers(self) -> Mapping[str, Handler]:
         async def ping(request: Mapping[str, Any], send: Send) -> object:
@@ -141,6 +143,9 @@ class Service:
 
         async def status(request: Mapping[str, Any], send: Send) -> object:
             return self.reporter.status()
+
+        async def standing(request: Mapping[str, Any], send: Send) -> object:
+            return Standing(self._session, self._order.directory).of(str(request["path"]))
 
         async def conflicts(request: Mapping[str, Any], send: Send) -> object:
             return self.reporter.conflicts()
@@ -150,7 +155,7 @@ class Service:
             return None
 
         async def refresh(request: Mapping[str, Any], send: Send) -> object:
-            await self._session.feed.refresh(is_urgent=True)
+            await arrival.refresh(self._session)
             return self.reporter.status()
 
         async def history(request: Mapping[str, Any], send: Send) -> object:
@@ -161,7 +166,7 @@ class Service:
             await self.detach(bool(request.get("force")))
             return told_of(await asyncio.shield(self._left))
 
-        handlers = (ping, status, conflicts, poke, refresh, history, stop)
+        handlers = (ping, status, standing, conflicts, poke, refresh, history, stop)
         return {**{handler.__name__: handler for handler in handlers}, **handlers_of(self.review)}
 
     async def drain(self, draining: Coroutine[Any, Any, object] | None = None) -> list[Unsynced]:

@@ -13,10 +13,10 @@ import typer
 from jobfs.cli.loading import load
 from jobfs.cli.overview import describe_status
 from jobfs.cli.report import identity
+from jobfs.cli.standing import describe_standing
 from jobfs.cli.terminal import say, say_json, say_line_json
-from jobfs.errors import JobfsError, MountError
-from jobfs.workspace.instance import Instance, instances
-from jobfs.workspace.states import real_directory
+from jobfs.errors import JobfsError
+from jobfs.workspace.instance import Instance, find, instances
 
 _LEAST_PAUSE_S = 1.0
 _PAUSE_SHARE = 20
@@ -31,14 +31,25 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="Only of this mount or folder.")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="PATH", help="Only of this mount or folder, or of one path in it."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For programs; with --watch a line for each change.")] = False,
 ) -> None:
     """Show every mount and synchronised folder: job, items, what is on its way, problems and conflicts.
 
-    Each problem and conflict comes with what to do next. The same is in the files of .jobfs/ in a mount.
+    Each problem and conflict comes with what to do next. The same is in the files of .jobfs/ in a mount. Of a file:
+    whether the server has it, and what is in its way where it does not.
     """
+    directory = path
+    if path is not None:
+        found, inner = find(path)
+        if inner and not watch:
+            _say_standing(found, inner, as_json=json)
+            return
+        directory = Path(found.directory)
     if not watch:
         _say(_look(directory), as_json=json)
         return
@@ -52,21 +63,33 @@ def status(
 
 
 def _look(directory: Path | None) -> list[dict[str, Any]]:
-    place = None if directory is None else real_directory(directory)
-    found = [_status(instance) for instance in instances() if place in (None, instance.directory)]
-    if directory is not None and not found:
-        raise MountError(f"nothing of jobfs was ever mounted or synchronised at {directory}", "see 'jobfs status'")
-    return found
+    wanted = (one for one in instances() if directory is None or one.directory == str(directory))
+    return sorted(map(_status, wanted), key=lambda one: (not one["isRunning"], one["directory"], one["started"]))
 
 
 def _status(instance: Instance) -> dict[str, Any]:
     if not instance.is_running():
-        return {**identity(instance), "pid": 0, "isRunning": False}
+        return {
+            **identity(instance),
+            "pid": 0,
+            "isRunning": False,
+            "isBrokenOff": instance.is_broken_off,
+            "unsent": instance.unsent,
+        }
     try:
         told: dict[str, Any] = instance.ask("status")
     except JobfsError as error:
         return {**identity(instance), "isRunning": True, "trouble": error.cause}
     return {**told, "isRunning": True}
+
+
+def _say_standing(instance: Instance, inner: str, *, as_json: bool) -> None:
+    told = instance.ask("standing", path=inner)
+    if as_json:
+        say_json(told)
+        return
+    for line in describe_standing(told):
+        say(line)
 
 
 def _lines(found: list[dict[str, Any]]) -> list[str]:

@@ -40,6 +40,9 @@ def umount(
             _end_silent(silent, is_forced=force)
         else:
             _take_away_dead(Path(place))
+            for one in there:
+                if one.is_broken_off:
+                    one.write_ended()
         return
     with progress("sending what is left") as display:
         told = found.ask("stop", force=force, timeout_s=None, until_end=True, on_progress=_shower(display))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from jobfs.cli.context import run
 from jobfs.cli.failures import show
-from jobfs.cli.spots import Spot, ask_past, local_time, spot_of
+from jobfs.cli.review import copy_of, local_time
 from jobfs.cli.terminal import Progress, human_size, progress, say, say_json, say_table, shown, tell
 from jobfs.errors import JobfsError
+from jobfs.workspace.copies import AsyncLocalCopy
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def undelete(
+    context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or directories.")],
     list_: Annotated[bool, typer.Option("--list", help="Only show what was deleted there and can come back.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -27,16 +31,16 @@ def undelete(
 
     What is there is not replaced. It is sent like any new file.
     """
-    spots = {path: spot_of(path) for path in paths}
+    spots = {path: copy_of(context, path) for path in paths}
     if list_:
-        _list(spots, as_json=json)
+        _list(spots.values(), as_json=json)
         return
     codes: list[int] = []
     became: list[dict[str, Any]] = []
-    for path, spot in spots.items():
+    for path, (copy, inner) in spots.items():
         try:
             with progress(f"bringing back {path}") as display:
-                became += ask_past(spot, "undelete", on_progress=_shower(display))
+                became += run(copy.ask_past("undelete", inner, on_progress=_shower(display)))
         except JobfsError as error:
             if len(spots) == 1:
                 raise
@@ -67,8 +71,8 @@ def _say(became: list[dict[str, Any]]) -> list[int]:
     return [JobfsError.exit_code for one in became if "cause" in one]
 
 
-def _list(spots: dict[Path, Spot], *, as_json: bool) -> None:
-    found = [one for spot in spots.values() for one in ask_past(spot, "deleted")]
+def _list(spots: Iterable[tuple[AsyncLocalCopy, str]], *, as_json: bool) -> None:
+    found = [one for copy, inner in spots for one in run(copy.ask_past("deleted", inner))]
     if as_json:
         say_json(found)
         return

@@ -42,6 +42,10 @@ class Attention:
         self._until_moved: set[NodeId] = set()
         self._stale: Counter[NodeId] = Counter()
 
+    def __contains__(self, node: NodeId) -> bool:
+        """Tell whether a node will be planned after its rest."""
+        return node in self._schedule
+
     @property
     def has_work(self) -> bool:
         """Whether any node will be planned anew without another event from outside."""

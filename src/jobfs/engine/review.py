@@ -21,9 +21,10 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.revert import plan_revert
 from jobfs.engine.session import Session
 from jobfs.engine.transfer import RevisionGone, receive
-from jobfs.errors import ApiError, DeadlineExceeded, JobfsError, NotFound
+from jobfs.errors import ApiError, DeadlineExceeded, GuardTripped, JobfsError, NotFound
 from jobfs.model import Entry, Kind, LocalNode, NodeId, path_of
 from jobfs.planner.difference import at_or_below, rivals, shifted, tops, with_needs
+from jobfs.planner.guards import Side
 from jobfs.planner.plan import is_same_content
 
 _PARALLEL = 8
@@ -172,18 +173,19 @@ class Review:
 
     # -- publish
 
-    async def publish(self, path: str, deadline_s: float | None) -> Published:
+    async def publish(self, path: str, deadline_s: float | None, *, allow: int | None = 0) -> Published:
         """Send what differs at or below a path, and what that relies on, as it is now; return when it is done.
 
         What was approved stays so: where the deadline comes first, or the process ends, it is sent later.
 
+        :param allow: so many deletions are never asked about; None: any number.
         :raises NotFound: there is nothing, and was nothing.
+        :raises GuardTripped: too much would be deleted on the server.
         """
         asked, nodes = await self._chosen(path)
         paths = {node: self._path(node) for node in nodes}
         self._approve(nodes)
-        self.session.look_again(nodes)
-        left = {one.node: one for one in await self.session.drain(deadline_s) if one.node in nodes}
+        left = {one.node: one for one in await self._drain(nodes, deadline_s, allow) if one.node in nodes}
         sent = nodes - left.keys()
         return Published(
             tuple(sorted(paths[node] for node in sent)),
@@ -191,15 +193,31 @@ class Review:
             tuple(self._told(one) for one in left.values()),
         )
 
-    async def drain(self, deadline_s: float | None) -> Published:
-        """Send what is not held, or was approved before; return when that is done."""
-        return Published((), (), tuple(await self.session.drain(deadline_s)))
+    async def drain(self, deadline_s: float | None, *, allow: int | None = 0) -> Published:
+        """Send what is not held, or was approved before; return when that is done.
+
+        :param allow: as for ``publish``. :raises GuardTripped: likewise.
+        """
+        return Published((), (), tuple(await self._drain(self.session.differing(), deadline_s, allow)))
+
+    async def _drain(self, nodes: Collection[NodeId], deadline_s: float | None, allow: int | None) -> list[Unsynced]:
+        """Look at nodes again and send what is to be sent; deletions as far as they are allowed this once."""
+        session = self.session
+        options = session.options
+        if allow is None or (options.max_deletions is not None and allow > options.max_deletions):
+            session.options = replace(options, max_deletions=allow)
+        try:
+            session.look_again(nodes)
+            left = await session.drain(deadline_s)
+        finally:
+            session.options = options
+        if session.guard.side is Side.REMOTE and any(session.guard.keeps(node) for node in nodes):
+            raise GuardTripped(session.guard.detail, "look first: jobfs diff --name-only; undelete or revert undoes it")
+        return left
 
     def _told(self, one: Unsynced) -> Unsynced:
         """Say why something that was to be sent is not."""
-        if one.is_held:
-            return replace(one, reason="changed again meanwhile, and held")
-        return replace(one, reason=self.session.guard_detail) if self.session.guard_detail else one
+        return replace(one, reason="changed again meanwhile, and held") if one.is_held else one
 
     async def approve(self, path: str) -> None:
         """Have what differs at or below a path, and what that relies on, sent by the next session; durable.

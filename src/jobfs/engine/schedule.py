@@ -43,6 +43,9 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._deleted)
 
+    def __contains__(self, node: NodeId) -> bool:
+        return node in self._waiting or node in self._deleted
+
     def touch(self, node: NodeId, now_s: float) -> None:
         """Note a change: the node's rest starts anew."""
         waiting = self._waiting.get(node)

@@ -26,6 +26,7 @@ from jobfs.engine.backlog import Unsynced, differing, unsynced
 from jobfs.engine.cache import Cache
 from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
+from jobfs.engine.guard import Guard
 from jobfs.engine.heap import growing
 from jobfs.engine.hold import Hold
 from jobfs.engine.hydrator import Hydrator
@@ -42,7 +43,7 @@ from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
 from jobfs.model import Item, ItemId, NodeId, Problem
-from jobfs.planner.guards import FEW, check_deletions
+from jobfs.planner.guards import FEW
 from jobfs.planner.plan import (
     Conflict,
     ConflictPolicy,
@@ -61,7 +62,6 @@ _log = logging.getLogger(__name__)
 PART_NODES = 500
 """So many nodes are planned at once: some 50 ms."""
 
-_NO_LIMIT = 1 << 60
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -124,6 +124,7 @@ class Session:
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
         self.cache = Cache(workspace, options.cache_bytes)
         self._wake = asyncio.Event()
+        self._turned = asyncio.Event()
         self.attention = Attention(
             workspace.clock, workspace.is_being_written, workspace.is_passing, lambda: self._wake.set()
         )
@@ -131,7 +132,7 @@ class Session:
         self.hold = Hold(self.state)
         self.refusals: dict[NodeId, Refusal] = {}
         self.plan_problems: dict[NodeId, Problem] = {}
-        self.guard_detail = ""
+        self.guard = Guard(self.state, trees, judges_pushes=options.guards_pushes)
         self.conflicts: list[Conflict] = []
         self.on_conflict: Callable[[Conflict], None] = lambda conflict: None
         self.reach = Reach(remote, self._came_back)
@@ -230,6 +231,14 @@ class Session:
         changed = self._changes.setdefault(node, asyncio.get_running_loop().create_future())
         await asyncio.shield(changed)
 
+    def is_to_plan(self, node: NodeId) -> bool:
+        """Tell whether a node waits for its next round, or for the end of something that is being done about it."""
+        return node in self.attention or node in self.traffic.busy
+
+    async def turned(self) -> None:
+        """Return after the next round, or when something under way has ended."""
+        await self._turned.wait()
+
     def _is_settled(self, node: NodeId) -> bool:
         record = self.state.synced.get(node)
         known = self.state.base.get(node)
@@ -249,6 +258,8 @@ class Session:
             return refusal.detail
         if (problem := self.plan_problems.get(node)) is not None:
             return problem.detail
+        if self.guard.keeps(node):
+            return "waits, for too much would be deleted"
         return self.offline.cause if self.offline is not None else "not sent yet"
 
     def differing(self) -> list[NodeId]:
@@ -350,6 +361,8 @@ class Session:
 
     async def _work(self) -> None:
         while True:
+            turned, self._turned = self._turned, asyncio.Event()
+            turned.set()
             self._wake.clear()
             due = self.attention.take_due()
             if due:
@@ -446,7 +459,7 @@ class Session:
     async def _execute(self, plan: Plan, due: set[NodeId]) -> None:
         self.hold.settle(due)
         plan = replace(plan, to_remote=self.hold.stages(plan, self.trees.remote))
-        if self._is_guarded(plan):
+        if self.guard.stops(plan, due, self.options.max_deletions):
             return
         if self.options.pushes and is_listing_needed(plan, self.trees, is_fresh=self.feed.is_fresh()):
             self.await_listing(due)
@@ -504,19 +517,6 @@ class Session:
                     self._released(held, Outcome.OFFLINE)
             raise
         await self.pusher.run(stages)
-
-    def _is_guarded(self, plan: Plan) -> bool:
-        """Stop a plan that deletes too much; tell the user what and how to allow it."""
-        verdict = check_deletions(
-            plan,
-            local_size=len(self.state.local) - 1,
-            remote_size=len(self.trees.remote) - 1 if self.options.guards_pushes else _NO_LIMIT,
-            allow=self.options.max_deletions,
-        )
-        if verdict.is_stopped and verdict.detail != self.guard_detail:
-            _log.warning("stopped: %s", verdict.detail)
-        self.guard_detail = verdict.detail if verdict.is_stopped else ""
-        return verdict.is_stopped
 
     async def _compare(self, node: NodeId) -> None:
         """Make both hashes of a node known, so that the planner can tell whether both sides changed alike."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from jobfs.errors import FolderError
 from jobfs.folder.disk import Disk, reason_of
@@ -122,6 +125,16 @@ class Root:
             return self._disk.read(MARKER).decode("ascii", "replace").strip()
         except OSError as error:
             raise self._unreadable(error) from error
+
+
+@contextmanager
+def stand_in(folder: Path, state: State) -> Iterator[Path]:
+    """Give a folder to try out on: the folder itself, or an empty one where it would be made."""
+    if folder.exists() or state.setting(_IDENTITY) is not None:
+        yield folder
+        return
+    with TemporaryDirectory(prefix="jobfs-trial-") as empty:
+        yield Path(empty)
 
 
 def real_root(folder: Path) -> Path:

@@ -320,7 +320,7 @@ class FolderSync:
             conflicts=distinct(session.conflicts),
             skipped=(*session.unsynced(), *self._skipped),
             problems=tuple(dict.fromkeys(problems)),
-            guard=session.guard_detail,
+            guard=session.guard.detail,
         )
 
     def _refuse_mount(self) -> None:
@@ -390,8 +390,8 @@ class FolderSync:
         began_s = self._clock.monotonic_s()
         while True:
             has_looked = await self._drain()
-            if self.session.guard_detail:
-                raise GuardTripped(self.session.guard_detail, "look at the plan first with --dry-run")
+            if self.session.guard.detail:
+                raise GuardTripped(self.session.guard.detail, "look at the plan first with --dry-run")
             if not await self._look_again(began_s) and not has_looked:
                 return
 

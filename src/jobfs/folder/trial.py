@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from jobfs.engine.feed import Feed, FeedTimes
+from jobfs.engine.guard import Guard
 from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
 from jobfs.engine.trees import Trees
@@ -15,7 +16,6 @@ from jobfs.errors import JobfsError
 from jobfs.folder.report import Summary, steps_of
 from jobfs.folder.side import FolderSide
 from jobfs.model import FrozenTree, Item, ItemId, NodeId
-from jobfs.planner.guards import check_deletions
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.planner.reconcile import reconcile
 
@@ -69,9 +69,7 @@ async def try_out(
     plan = reconcile(
         base, state.synced, trees.remote, nodes, policy=policy, stamp=workspace.conflict_stamp(), opaque=feed.opaque
     )
-    verdict = check_deletions(
-        plan, local_size=len(state.local) - 1, remote_size=len(trees.remote) - 1, allow=max_deletions
-    )
+    verdict = Guard(state, trees, judges_pushes=True).judge(plan, max_deletions)
     return Summary(
         conflicts=plan.conflicts,
         problems=(*side.problems(), *feed.problems, *plan.problems),

@@ -5,9 +5,11 @@ Pure. The engine asks before it executes a plan and shows the verdict as a probl
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from jobfs.model import NodeId
 from jobfs.planner.plan import DeleteRemote, Plan, RemoveLocal
 
 RESERVED = "perstack"
@@ -42,19 +44,33 @@ class GuardVerdict:
     detail: str = ""
 
 
-def check_deletions(plan: Plan, *, local_size: int, remote_size: int, allow: int | None = 0) -> GuardVerdict:
+def check_deletions(
+    plan: Plan,
+    *,
+    local_size: int,
+    remote_size: int,
+    allow: int | None = 0,
+    doubted: Set[NodeId] = frozenset(),
+) -> GuardVerdict:
     """Stop a plan that deletes over half of a tree and over 20 nodes, or all of it.
 
     :param local_size: nodes in the local tree, the root not counted; ``remote_size`` likewise.
     :param allow: so many deletions the user allowed; None: any number.
+    :param doubted: nodes whose deletion was stopped before, and not decided since: of these none is deleted, however
+        many others there are by now.
     """
-    locally = sum(isinstance(change, RemoveLocal) for change in plan.to_local)
-    remotely = sum(
-        len(change.nodes) for stage in plan.to_remote for change in stage if isinstance(change, DeleteRemote)
-    )
-    for side, deletions, size in ((Side.REMOTE, remotely, remote_size), (Side.LOCAL, locally, local_size)):
-        if allow is not None and deletions > allow and _is_mass(deletions, size):
-            return GuardVerdict(True, side, deletions, size, _sentence(side, deletions, size))
+    locally = {change.node for change in plan.to_local if isinstance(change, RemoveLocal)}
+    remotely = {
+        node
+        for stage in plan.to_remote
+        for change in stage
+        if isinstance(change, DeleteRemote)
+        for node in change.nodes
+    }
+    for side, doomed, size in ((Side.REMOTE, remotely, remote_size), (Side.LOCAL, locally, local_size)):
+        number = len(doomed)
+        if allow is not None and number > allow and (_is_mass(number, size) or not doubted.isdisjoint(doomed)):
+            return GuardVerdict(True, side, number, size, _sentence(side, number, size))
     return GuardVerdict(False)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from time import time
 from typing import Literal, Self, TypedDict, Unpack
 
 from jobfs.api.studio import JobFile, JobSettings
 from jobfs.api.wire import Checkpoint, Job
 from jobfs.errors import Refused
 from jobfs.folder.report import Progress, Summary
+from jobfs.folder.root import stand_in
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
-from jobfs.store.state import State
 from jobfs.workspace.connection import Connection, check_changes
+from jobfs.workspace.ended import note_unsent, opened
 from jobfs.workspace.files import Files, Founds
 from jobfs.workspace.follow import follow, follow_run, status_of
+from jobfs.workspace.instance import FOLDER, Instance, check_apart
 from jobfs.workspace.places import RUN_PREFIX
 from jobfs.workspace.settings import Chosen, of_script
 from jobfs.workspace.states import check_folder, folder_state, real_directory
@@ -167,6 +171,8 @@ class AsyncWorkspace(Files):
     ) -> Summary:
         """Bring a real folder in step with the workspace, once, as ``jobfs sync --once`` does and with its record.
 
+        ``jobfs status`` shows the folder from then on, and ``LocalCopy`` knows it.
+
         Whatever it could not do is in the summary; what was done stays where it ends early, and the next call goes on.
 
         :param direction: which side may change: ``push`` only the server, ``pull`` only the folder.
@@ -190,12 +196,23 @@ class AsyncWorkspace(Files):
             max_deletions=max_deletions,
             is_trial=dry_run,
         )
-        state = State.open(folder_state(connection.state, connection.settings.url, self.job, Path(place)))
-        try:
-            remote = connection.remote(self.job)
-            return await FolderSync(state, remote, Path(place), options=options, progress=on_event).run()
-        finally:
-            state.close()
+        check_apart(place, connection.state)
+        return await self._synchronise(Path(place), options, on_event)
+
+    async def _synchronise(self, folder: Path, options: SyncOptions, on_event: Progress | None) -> Summary:
+        """Synchronise a folder, which is on record afterwards unless it was a trial."""
+        connection, url = self._connection, self._connection.settings.url
+        state_folder = folder_state(connection.state, url, self.job, folder)
+        began = Instance(state_folder, FOLDER, str(folder), url, self.job, "sync", 0, time())
+        with opened(began) as state, ExitStack() as stack:
+            if options.is_trial:
+                folder = stack.enter_context(stand_in(folder, state))
+            else:
+                began.write()
+                stack.callback(note_unsent, began, state)
+            return await FolderSync(
+                state, connection.remote(self.job), folder, options=options, progress=on_event
+            ).run()
 
     # -- jobs and runs
 

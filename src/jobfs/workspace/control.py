@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobfs import errors
 from jobfs.errors import DeadlineExceeded, JobfsError
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ MOST_SOCKET_PATH_BYTES = 100
 
 _MOST_LINE_BYTES = 64 * 1024 * 1024
 _CONNECT_S = 5.0
+_SEE_LOG = "see its log: jobfs logs DIR"
+
+_KINDS: Mapping[str, type[JobfsError]] = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, JobfsError)
+}
+"""What a failure may be on the other side: each is made of its cause and remedy. Others cross as a plain one."""
 
 Send = Callable[[object], Awaitable[None]]
 """Sends a progress value to who asked."""
@@ -156,7 +163,10 @@ class ControlServer:
         try:
             answer: dict[str, object] = {"result": await self._do(line, send)}
         except JobfsError as error:
-            answer = {"error": {"cause": error.cause, "remedy": error.remedy, "exit_code": error.exit_code}}
+            kind = type(error).__name__
+            answer = {
+                "error": {"kind": kind, "cause": error.cause, "remedy": error.remedy, "exit_code": error.exit_code}
+            }
         except Exception as error:  # noqa: BLE001  (told and logged; a request must not end the mount)
             _log.exception("a control request failed")
             answer = {"error": {"cause": f"unexpected: {error}", "remedy": "see the log", "exit_code": 1}}
@@ -215,10 +225,54 @@ def ask(
                         lines.read()
                     return result
         except TimeoutError:
-            raise DeadlineExceeded("the mount does not answer", "see its log in the state folder") from None
+            raise DeadlineExceeded("the mount does not answer", _SEE_LOG) from None
         except (ConnectionError, ValueError) as error:
-            raise NotAnswering(f"the mount broke off: {error}", "see its log in the state folder") from error
-    raise NotAnswering("the mount ended without an answer", "see its log in the state folder")
+            raise _broken(error) from error
+    raise _ended()
+
+
+async def ask_async(
+    address: Address, do: str, *, on_progress: Callable[[Any], None] = lambda value: None, **more: object
+) -> Any:
+    """Send one request and return its result, however long that takes; who is cancelled hangs up.
+
+    :raises NotAnswering: nobody listens. :raises JobfsError: the other side's failure, with its exit code.
+    """
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            reader, writer = await _open(address)
+    except (OSError, TimeoutError) as error:
+        raise _nobody(error) from error
+    try:
+        await _write(writer, {"do": do, "token": address.token, **more})
+        while line := await reader.readline():
+            answer = json.loads(line)
+            if "progress" not in answer:
+                return _result(answer)
+            on_progress(answer["progress"])
+    except (OSError, ValueError) as error:
+        raise _broken(error) from error
+    finally:
+        writer.close()
+    raise _ended()
+
+
+async def _open(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.path and sys.platform != "win32":
+        return await asyncio.open_unix_connection(address.path, limit=_MOST_LINE_BYTES)
+    return await asyncio.open_connection("127.0.0.1", address.port, limit=_MOST_LINE_BYTES)
+
+
+def _nobody(error: OSError) -> NotAnswering:
+    return NotAnswering(f"nobody answers there: {error.strerror or error}")
+
+
+def _broken(error: Exception) -> NotAnswering:
+    return NotAnswering(f"the mount broke off: {error}", _SEE_LOG)
+
+
+def _ended() -> NotAnswering:
+    return NotAnswering("the mount ended without an answer", _SEE_LOG)
 
 
 @contextlib.contextmanager
@@ -235,7 +289,7 @@ def _connected(address: Address) -> Iterator[socket.socket]:
         else:
             connection = socket.create_connection(("127.0.0.1", address.port), timeout=_CONNECT_S)
     except OSError as error:
-        raise NotAnswering(f"nobody answers there: {error.strerror or error}") from error
+        raise _nobody(error) from error
     with connection:
         yield connection
 
@@ -244,6 +298,7 @@ def _result(answer: Mapping[str, Any]) -> Any:
     if "error" not in answer:
         return answer.get("result")
     told = answer["error"]
-    failure = JobfsError(str(told["cause"]), str(told["remedy"]))
+    kind = _KINDS.get(str(told.get("kind")), JobfsError)
+    failure = kind(str(told["cause"]), str(told["remedy"]))
     failure.exit_code = int(told["exit_code"])
     raise failure

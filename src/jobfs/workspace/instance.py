@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobfs.errors import DeadlineExceeded, JobfsError, MountError, StateLocked
+from jobfs.errors import DeadlineExceeded, JobfsError, MountError, SettingsError, StateLocked
 from jobfs.store.lock import DirectoryLock
 from jobfs.workspace.control import Address, NotAnswering, ask
 from jobfs.workspace.states import all_states, real_directory, state_root
@@ -38,6 +38,7 @@ class Instance:
     :param transport: what serves a mount: ``kernel`` or ``fusepy``; for a folder ``sync``.
     :param started: seconds since the epoch.
     :param address: of its control socket; None once it has ended.
+    :param unsent: how many changes were not sent, or are held, once it has ended.
     """
 
     state: Path
@@ -49,10 +50,11 @@ class Instance:
     pid: int
     started: float
     address: Address | None = None
+    unsent: int = 0
 
     def write(self) -> None:
         """Put the record in its place, as a whole."""
-        names = ("kind", "directory", "url", "job", "transport", "pid", "started")
+        names = ("kind", "directory", "url", "job", "transport", "pid", "started", "unsent")
         value = {name: getattr(self, name) for name in names}
         value["address"] = self.address.as_json() if self.address is not None else None
         temporary = self.state / f"{RECORD_NAME}.new"
@@ -61,9 +63,12 @@ class Instance:
             file.write("\n")
         temporary.replace(self.state / RECORD_NAME)
 
-    def write_ended(self) -> None:
-        """Note that it has ended."""
-        replace(self, pid=0, address=None).write()
+    def write_ended(self, unsent: int = 0) -> None:
+        """Note that it has ended.
+
+        :param unsent: how many changes are not sent, or held.
+        """
+        replace(self, pid=0, address=None, unsent=unsent).write()
 
     def answers(self) -> bool:
         """Tell whether its process runs and answers, within some seconds."""
@@ -72,6 +77,11 @@ class Instance:
                 ask(self.address, "ping", timeout_s=5.0)
                 return True
         return False
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether it has begun and not ended in order; of what does not run, that its process died."""
+        return self.address is not None
 
     def is_running(self) -> bool:
         """Tell whether a process has this state open now, even if it does not answer."""
@@ -105,28 +115,34 @@ def read_instance(state: Path) -> Instance | None:
     try:
         value = json.loads((state / RECORD_NAME).read_text(encoding="utf-8"))
         address = Address.from_json(value["address"]) if value["address"] else None
-        texts = {name: str(value[name]) for name in ("kind", "directory", "url", "job", "transport")}
-        return Instance(state, **texts, pid=int(value["pid"]), started=float(value["started"]), address=address)
+        kind, directory, url, job, transport = (
+            str(value[name]) for name in ("kind", "directory", "url", "job", "transport")
+        )
+        pid, started, unsent = int(value["pid"]), float(value["started"]), int(value.get("unsent", 0))
+        return Instance(state, kind, directory, url, job, transport, pid, started, address, unsent)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def instances() -> Iterator[Instance]:
-    """Yield every record, running or not."""
-    for state in all_states(state_root()):
+def instances(root: Path | None = None) -> Iterator[Instance]:
+    """Yield every record, running or not.
+
+    :param root: the folder of all states; by default the one that the command line uses.
+    """
+    for state in all_states(root or state_root()):
         found = read_instance(state)
         if found is not None:
             yield found
 
 
-def holding(path: Path) -> tuple[Instance, str] | None:
+def holding(path: Path, root: Path | None = None) -> tuple[Instance, str] | None:
     """Return the mount or synchronised folder that a path is in, and the path from its root; None: there never was one.
 
     The innermost one; of several at one directory the one that runs, or else that began last. What is mounted there is
     not touched if it can be helped: it might not answer.
     """
     known = defaultdict(list)
-    for found in instances():
+    for found in instances(root):
         known[found.directory].append(found)
     wanted = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would look into the mount)
     for above in (*reversed(wanted.parents), wanted):
@@ -136,6 +152,32 @@ def holding(path: Path) -> tuple[Instance, str] | None:
                 inner = whole.relative_to(place).as_posix()
                 return _current(here), "" if inner == "." else inner
     return None
+
+
+def find(path: Path, root: Path | None = None) -> tuple[Instance, str]:
+    """Return the mount or synchronised folder that a path is in, and the path from its root.
+
+    :param root: the folder of all states; by default the one that the command line uses.
+    :raises MountError: there never was one.
+    """
+    found = holding(path, root)
+    if found is None:
+        what = "the current directory" if path == Path() else f"{path}"
+        raise MountError(f"{what} is in no mount or synchronised folder of jobfs", "see 'jobfs status'")
+    return found
+
+
+def check_apart(folder: str, root: Path | None = None) -> None:
+    """Refuse to keep a folder in step that lies in a mount, or in another such folder, which is served now.
+
+    :param folder: as ``real_directory`` gives it.
+    :raises SettingsError:
+    """
+    outer = holding(Path(folder).parent, root)
+    if outer is not None and outer[0].is_running():
+        raise SettingsError(
+            f"{folder} is in {outer[0].directory}, which is itself mounted or kept in step", "name a folder elsewhere"
+        )
 
 
 def _current(records: list[Instance]) -> Instance:

@@ -29,17 +29,21 @@ def handlers_of(review: Review) -> Mapping[str, Handler]:
         return {str(node): failures for node, failures in found.items()}
 
     async def drain(request: Mapping[str, Any], send: Send) -> object:
-        draining = review.drain(float(request["deadline_s"]))
+        draining = review.drain(float(request["deadline_s"]), allow=request.get("allow", 0))
         return _published(await _counted(asyncio.ensure_future(draining), review, send))
 
     async def publish(request: Mapping[str, Any], send: Send) -> object:
-        publishing = review.publish(str(request["path"]), float(request["deadline_s"]))
+        publishing = review.publish(str(request["path"]), float(request["deadline_s"]), allow=request.get("allow", 0))
         return _published(await _counted(asyncio.ensure_future(publishing), review, send))
 
     async def revert(request: Mapping[str, Any], send: Send) -> object:
         return await review.revert(str(request["path"]))
 
-    handlers = (hold, differences, versions, drain, publish, revert)
+    async def approve(request: Mapping[str, Any], send: Send) -> object:
+        await review.approve(str(request["path"]))
+        return None
+
+    handlers = (hold, differences, versions, drain, publish, approve, revert)
     return {handler.__name__: handler for handler in handlers}
 
 

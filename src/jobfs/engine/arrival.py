@@ -1,0 +1,29 @@
+"""Wait until what a listing has shown is shown here: for who asks for a listing because he wants to read now."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from jobfs.engine.session import Session
+
+ARRIVAL_S = 30.0
+"""So long at most; what is larger goes on arriving."""
+
+
+async def refresh(session: Session) -> None:
+    """Look at the server now, and return when what it has is shown here, as far as nothing is in its way.
+
+    A file in a conflict, a change that is held, or one that is being sent is in the way only until it is planned; what
+    the guard has stopped, or waits for another listing, is not waited for.
+
+    :raises ApiError: the listing could not be had.
+    """
+    await session.feed.refresh(is_urgent=True)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ARRIVAL_S):
+            base, there = session.state.base, session.trees.remote
+            arriving = {node for node in {*base, *there} if base.get(node) is not there.get(node)}
+            while arriving := {node for node in arriving if session.is_to_plan(node)}:
+                await session.turned()
+            await session.workspace.caught_up()

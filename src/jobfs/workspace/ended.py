@@ -1,0 +1,61 @@
+"""What the state alone tells of a mount or synchronised folder that nobody serves just now: no server, and no key.
+
+Loaded by quick commands: it loads neither the engine nor any library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from jobfs.engine.hold import set_held
+from jobfs.planner.difference import is_different
+from jobfs.store.state import State
+from jobfs.workspace.conflicts import conflict_copies
+from jobfs.workspace.instance import Instance
+
+
+def conflicts_of(instance: Instance) -> list[dict[str, str]]:
+    """Return the conflict copies of a mount or folder."""
+    with opened(instance) as state:
+        return conflict_copies(state, instance.directory)
+
+
+def unsent_of(instance: Instance) -> int:
+    """Return how many changes of a mount or folder are known to wait for the server, or to be held."""
+    with opened(instance) as state:
+        return _unsent(state)
+
+
+def note_unsent(instance: Instance, state: State) -> None:
+    """Write down how many changes wait, for who looks at the record alone."""
+    replace(instance, unsent=_unsent(state)).write()
+
+
+def hold(instance: Instance, *, is_on: bool) -> int:
+    """Hold the changes of a mount or folder from now on, or let them go; return how many are known to wait. Durable."""
+    with opened(instance) as state:
+        with state.transaction(durable=True):
+            set_held(state, is_held=is_on)
+            for node in state.approvals():
+                state.drop_approval(node)
+        return _unsent(state)
+
+
+def _unsent(state: State) -> int:
+    base, local = state.base, state.synced
+    return sum(is_different(base.get(node), local.get(node)) for node in {*base, *local})
+
+
+@contextmanager
+def opened(instance: Instance) -> Iterator[State]:
+    """Open the state of a mount or folder.
+
+    :raises StateLocked: it is in use.
+    """
+    state = State.open(instance.state)
+    try:
+        yield state
+    finally:
+        state.close()
