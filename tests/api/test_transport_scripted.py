@@ -444,9 +444,9 @@ def test_load_lowers_concurrency_and_success_raises_it(far, run) -> None:
         await transport.json(READ)
         assert transport.concurrency == 2
         far.rule = lambda _: ok()
-        for _ in range(200):
+        for _ in range(600):
             await transport.json(READ)
-        assert transport.concurrency == 16
+        assert transport.concurrency == 32
 
     run(main())
 

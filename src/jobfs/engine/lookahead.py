@@ -17,7 +17,7 @@ from jobfs.model import LocalNode, NodeId
 
 SMALL_BYTES = 256 << 10
 WAVE_BYTES = 32 << 20
-PARALLEL = 16
+PARALLEL = 24
 _READS_BEFORE = 2
 
 

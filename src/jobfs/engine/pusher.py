@@ -57,7 +57,11 @@ from jobfs.store.state import Aside, Refusal
 
 _log = logging.getLogger(__name__)
 
-MAX_PARALLEL = 16
+MAX_PARALLEL = 32
+_LARGE_BYTES = 256 << 10
+_MAX_PARALLEL_LARGE = 14
+"""Of files above ``_LARGE_BYTES``, which share the line: each gets less of it by each other one, and has a deadline."""
+
 _CASCADE = "dir_move"
 
 
@@ -129,6 +133,7 @@ class Pusher:
         self._tokens = tokens
         self._wall_ns = wall_ns
         self._slots = asyncio.Semaphore(MAX_PARALLEL)
+        self._large_slots = asyncio.Semaphore(_MAX_PARALLEL_LARGE)
         self.replacer = Replacer(remote, trees, stamp)
         self.creations = Creations(remote, trees)
         self.in_flight: dict[NodeId, str] = {}
@@ -162,7 +167,7 @@ class Pusher:
         outcome = Outcome.OFFLINE
         landing = asyncio.Event()
         try:
-            async with self._slots:
+            async with self._slots_for(change):
                 self.in_flight[change.node] = type(change).__name__
                 self._landings[change.node] = landing
                 outcome = await self._attempt(change)
@@ -175,6 +180,11 @@ class Pusher:
             landing.set()
             self.on_done(change, outcome)
         return outcome
+
+    def _slots_for(self, change: RemoteChange) -> asyncio.Semaphore:
+        record = self._trees.state.local.get(change.node) if isinstance(change, Upload) else None
+        is_large = record is not None and record.content is not None and record.content.size > _LARGE_BYTES
+        return self._large_slots if is_large else self._slots
 
     async def _attempt(self, change: RemoteChange) -> Outcome:
         try:
