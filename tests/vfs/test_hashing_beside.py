@@ -1,8 +1,9 @@
-"""Hundreds of new files are hashed before they are sent: others are let in between them."""
+"""Hundreds of saved files are hashed before they are planned, and others are let in between; new ones need no hash."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,9 +28,12 @@ class PassingClock(SystemClock):
         return self._now_s
 
 
-def test_programs_are_let_in_while_many_new_files_are_hashed(tmp_path: Path) -> None:
+def test_programs_are_let_in_while_many_saved_files_are_hashed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with mounted(tmp_path, ModelRemote(), options=Options(pushes=False), clock=PassingClock()) as mount:
+        remote = ModelRemote()
+        for number in range(60):
+            remote.put(f"{number}", b"old")
+        async with mounted(tmp_path, remote, options=Options(pushes=False), clock=PassingClock()) as mount:
             for number in range(60):
                 await mount.write(f"{number}", b"new")
             nodes = [mount.node(f"{number}") for number in range(60)]
@@ -48,5 +52,26 @@ def test_programs_are_let_in_while_many_new_files_are_hashed(tmp_path: Path) -> 
             steps = [before - after for before, after in pairwise(unhashed)]
             assert sum(steps) > 50
             assert max(steps) <= 4
+
+    run(scenario())
+
+
+def test_a_new_file_is_hashed_when_it_is_sent_and_one_whose_place_was_known_before_that(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("known", b"old")
+        async with mounted(tmp_path, remote, options=Options(pushes=False)) as mount:
+            mount.vfs.unlink(*mount.place("known"))
+            for name in ("known", "new"):
+                await mount.write(name, b"written")
+            nodes = [mount.node(name) for name in ("known", "new")]
+            side = mount.session.side
+            await side.prepare(nodes)
+            local = mount.session.state.local
+            contents = [record.content for node in nodes if (record := local.get(node)) is not None]
+            assert [content is not None and content.sha256 is not None for content in contents] == [True, False]
+            async with side.snapshot(nodes[1]) as snapshot:
+                assert snapshot.source == b"written"
+                assert snapshot.content.sha256 == hashlib.sha256(b"written").hexdigest()
 
     run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,11 +13,11 @@ from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.pusher import Gone, Snapshot
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
-from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId
+from jobfs.model import ROOT, BlobId, Content, Kind, LocalNode, NodeId
 from jobfs.planner.plan import LocalChange
 
 INLINE_HASH_BYTES = 256 << 10
-"""Up to here a hash on the loop is quicker than a thread's round trip."""
+"""Up to here a hash on the loop is quicker than a thread's round trip, and a content is sent from memory."""
 
 _AT_ONCE_S = 0.01
 """Hashes on the loop take so long together before others are let in."""
@@ -30,11 +31,10 @@ class Mirror:
     def __init__(self, workspace: Workspace, trees: Trees, hydrator: Hydrator) -> None:
         self._workspace = workspace
         self._state = workspace.state
+        self._trees = trees
         self._blobs = workspace.state.blobs
         self._hydrator = hydrator
         self.applier = Applier(workspace, trees)
-        self._empty = self._state.directory / "empty"
-        self._empty.touch(mode=0o600)
 
     async def apply(self, changes: Iterable[LocalChange]) -> set[NodeId]:
         """Apply changes; suspends nowhere. One transaction for all: a first listing has a hundred thousand of them."""
@@ -53,8 +53,23 @@ class Mirror:
                 await asyncio.sleep(0)
                 began_s = clock.monotonic_s()
             record = self._state.synced.get(node)
-            if record is not None and record.is_dirty and not self._workspace.writers.get(node):
+            if record is None or not record.is_dirty or self._workspace.writers.get(node):
+                continue
+            if not self._is_first_there(record):
                 await self._hashed(record)
+
+    def _is_first_there(self, record: LocalNode) -> bool:
+        """Tell whether a file is new and its place too, so that there is nothing that its bytes could be equal to.
+
+        It is hashed when it is sent, and then read only once.
+        """
+        known, there = self._trees.state.base, self._trees.remote
+        if known.get(record.id) is not None or there.get(record.id) is not None:
+            return False
+        if record.parent != ROOT and known.get(record.parent) is None:
+            return False  # its directory may come to be a known one that was made anew
+        places = (tree.child(record.parent, record.name) for tree in (known, there))
+        return all(node is None for node in places)
 
     async def settle_hash(self, node: NodeId) -> None:
         """Make the hash of a file's present bytes known, also while it is open for writing."""
@@ -67,23 +82,28 @@ class Mirror:
         content = record.content
         if content is None or content.sha256 is not None or record.blob is None:
             return content or Content(0)
+        if content.size <= INLINE_HASH_BYTES:
+            return self._learn(record, content, self._blobs.sha256(record.blob))
         with self._blobs.pinned(record.blob):
-            sha256 = await self._digest(record.blob, content.size)
+            sha256 = await asyncio.to_thread(self._blobs.sha256, record.blob)
+        with self._state.transaction():
+            return self._learn(record, content, sha256, is_lasting=True)
+
+    def _learn(self, record: LocalNode, content: Content, sha256: str, *, is_lasting: bool = False) -> Content:
+        """Return a content with its hash, and remember that for the node if it still has this content.
+
+        :param is_lasting: in the store. In memory it stays until the next start, which costs a small file nothing.
+        """
         known = Content(content.size, sha256, content.revision)
         now = self._state.local.get(record.id)
         if now is not None and now.content is content and now.blob == record.blob:
-            with self._state.transaction():
-                self._state.put_local(replace(now, content=known))
+            keep = self._state.put_local if is_lasting else self._state.show_local
+            keep(replace(now, content=known))
         return known
-
-    async def _digest(self, blob: BlobId, size: int) -> str:
-        if size <= INLINE_HASH_BYTES:
-            return self._blobs.sha256(blob)
-        return await asyncio.to_thread(self._blobs.sha256, blob)
 
     @asynccontextmanager
     async def snapshot(self, node: NodeId) -> AsyncIterator[Snapshot]:
-        """Hold the present version of a file: while it is held, writers copy.
+        """Hold the present version of a file: a small one in memory, of another one the blob, which writers copy.
 
         :raises Gone: there is no such file any more.
         """
@@ -94,10 +114,18 @@ class Mirror:
         if record.blob is None:
             if record.content.size:
                 raise Gone
-            yield Snapshot(self._empty, record.content)
-            return
-        with self._blobs.pinned(record.blob):
-            yield Snapshot(self._blobs.path(record.blob), await self._hashed(record))
+            yield Snapshot(b"", record.content)
+        elif record.content.size <= INLINE_HASH_BYTES:
+            yield self._small(record, record.blob, record.content)
+        else:
+            with self._blobs.pinned(record.blob):
+                yield Snapshot(self._blobs.path(record.blob), await self._hashed(record))
+
+    def _small(self, record: LocalNode, blob: BlobId, content: Content) -> Snapshot:
+        data = self._blobs.read(blob)
+        if content.sha256 is None:
+            content = self._learn(record, content, hashlib.sha256(data).hexdigest())
+        return Snapshot(data, content)
 
     def pushed(self, node: NodeId, sent: Content, acknowledged: Content) -> None:
         """Mark the node clean if it still has the bytes that were sent."""

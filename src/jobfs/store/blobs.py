@@ -163,6 +163,15 @@ class Blobs:
         target = self.allocate()
         return target if give_name(self._place(target)) and self.has(target) else None
 
+    def read(self, blob: BlobId) -> bytes:
+        """Return all bytes of a small blob."""
+        descriptor = self.open(blob)
+        try:
+            size = os.fstat(descriptor).st_size
+            return os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
+
     def sha256(self, blob: BlobId) -> str:
         """Return the SHA-256 of a blob, lower-case hex. Blocks; run it in a thread for large blobs."""
         with open(self._file(blob), "rb", buffering=0) as reader:  # noqa: PTH123
