@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -108,11 +108,14 @@ class Multipart:
         self._parts: list[tuple[bytes, Path | bytes, int]] = []
         for name, value in fields:
             data = value.encode()
-            self._parts.append((_head(boundary, {"name": name}), data, len(data)))
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'
+            self._parts.append((head.encode(), data, len(data)))
         for file in files:
-            head = _head(boundary, {"name": file.field, "filename": file.filename}, file.mime_type)
+            names = f'name="{_quoted(file.field)}"; filename="{_quoted(file.filename)}"'
+            type_line = f"Content-Type: {_one_line(file.mime_type)}\r\n" if file.mime_type else ""
+            head = f"--{boundary}\r\nContent-Disposition: form-data; {names}\r\n{type_line}\r\n"
             length = file.source.stat().st_size if isinstance(file.source, Path) else len(file.source)
-            self._parts.append((head, file.source, length))
+            self._parts.append((head.encode(), file.source, length))
         self._tail = f"--{boundary}--\r\n".encode()
         self.length = sum(len(head) + length + 2 for head, _, length in self._parts) + len(self._tail)
 
@@ -139,12 +142,6 @@ class Multipart:
                 yield from _read(source, length)
             yield b"\r\n"
         yield self._tail
-
-
-def _head(boundary: str, parameters: Mapping[str, str], mime_type: str = "") -> bytes:
-    quoted = "".join(f'; {name}="{_quoted(value)}"' for name, value in parameters.items())
-    type_line = f"Content-Type: {_one_line(mime_type)}\r\n" if mime_type else ""
-    return f"--{boundary}\r\nContent-Disposition: form-data{quoted}\r\n{type_line}\r\n".encode()
 
 
 def _quoted(value: str) -> str:

@@ -25,6 +25,7 @@ from jobfs.model import MAX_PATH_UNITS, Item, ItemId, Lifecycle, Permission
 PAGE_ROWS = 100
 _MOST_FIND_BYTES = 4 * 1024 * 1024
 _PATTERN_CHARACTERS = frozenset("*?[]{}\\%_")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)", re.ASCII)
 
 
@@ -57,7 +58,7 @@ def check_path(path: str) -> None:
     cause = ""
     if not path or any(part in ("", ".", "..") for part in path.split("/")):
         cause = "an empty part, a single or a double dot"
-    elif any(character < " " or character == "\x7f" for character in path):
+    elif _CONTROL.search(path) is not None:
         cause = "a control character"
     else:
         try:
