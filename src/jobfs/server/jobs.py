@@ -29,6 +29,14 @@ _DEFAULTS = {"model": "claude-sonnet-4-5", "temperature": 0.0, "max_steps": 100.
 _PARAMETERS = {"model": "model", "temperature": "temperature", "maxSteps": "max_steps", "maxRetries": "max_retries"}
 
 
+_VIEW = """
+SELECT job.application_id, own.id AS own, shared.id AS shared FROM job
+LEFT JOIN space AS own ON own.job_id = job.id
+LEFT JOIN space AS shared ON shared.application_id = job.application_id AND shared.job_id IS NULL
+WHERE job.id = ?
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """One job; the fields are the columns of its table."""
@@ -84,6 +92,20 @@ class Jobs:
     def view(self, job: JobRecord) -> View:
         """Return the eyes of a job's workspace instance."""
         return View(self.application_space(job.application_id), self.instance(job)["id"])
+
+    def view_of(self, application: str | None, job_id: str) -> View:
+        """Return the same for a job by its id, without its record: every request about an item asks for it.
+
+        :param application: see ``get``.
+        """
+        row = self._storage.one(_VIEW, job_id)
+        if row is None or application not in (None, row["application_id"]):
+            raise Refused(404, JOB_NOT_FOUND)
+        if row["own"] is None:
+            raise Refused(404, INSTANCE_NOT_FOUND)
+        if row["shared"] is None:
+            raise LookupError(f"application {row['application_id']} has no space")
+        return View(row["shared"], row["own"])
 
     def instance(self, job: JobRecord) -> sqlite3.Row:
         """Return the row of a job's instance; 404 when it is gone."""

@@ -118,7 +118,7 @@ class Call:
     def view(self) -> View:
         """Return whose items the path means: a job's instance, or the application's workspace."""
         if "expertJobId" in self.ids:
-            return self.state.jobs.view(self.job())
+            return self.state.jobs.view_of(self.caller.application, self.ids["expertJobId"])
         return View(self.state.jobs.application_space(self.application))
 
     def body(self) -> BodyReader:
