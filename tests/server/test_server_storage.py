@@ -26,6 +26,7 @@ from jobfs.server.listening import listen
 from jobfs.server.running import RunningServer
 from jobfs.server.serve import run_server
 from jobfs.server.state import ServerState
+from jobfs.server.storage import IS_NAMED
 from jobfs.server.times import iso
 
 CHILD = """
@@ -327,6 +328,13 @@ def test_a_content_that_is_not_kept_is_gone(tmp_path: Path) -> None:
     assert not folder.path(dropped.key).exists()
     assert folder.sweep(lambda key: False) == 1
     assert not folder.path(kept.key).exists()
+
+
+@pytest.mark.parametrize("statement", IS_NAMED)
+def test_whether_a_content_is_still_named_is_looked_up_and_not_searched_for(tmp_path: Path, statement: str) -> None:
+    with RunningServer(tmp_path) as server:
+        steps = server.call(lambda: server.state.storage.all(f"EXPLAIN QUERY PLAN {statement}", "key"))
+    assert [" USING COVERING INDEX " in step["detail"] for step in steps] == [True]
 
 
 @pytest.mark.slow

@@ -27,6 +27,14 @@ _BY_PATH = "item INDEXED BY item_by_path"
 """Without the hint SQLite takes the index whose order fits, and reads a whole workspace to find one path."""
 
 
+IS_NAMED = tuple(
+    f"SELECT 1 FROM {table} WHERE key = ?1 AND key != '' LIMIT 1"  # noqa: S608
+    for table in schema.KEY_OWNERS
+)
+"""Whether a row names a content. That a key is not empty has to be said: SQLite does not see that a value is none of
+those which an index leaves out, and reads the whole table for each file that is deleted."""
+
+
 class Storage:
     """An open data folder.
 
@@ -94,10 +102,7 @@ class Storage:
                 self.contents.delete(key)
 
     def _is_named(self, key: str) -> bool:
-        return any(
-            self._db.execute(f"SELECT 1 FROM {table} WHERE key = ? LIMIT 1", (key,)).fetchone()  # noqa: S608
-            for table in schema.KEY_OWNERS
-        )
+        return any(self._db.execute(statement, (key,)).fetchone() for statement in IS_NAMED)
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
