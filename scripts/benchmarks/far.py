@@ -1,6 +1,6 @@
 """The server's end of a benchmark: a process that does what it is told, one order a line of JSON on standard input.
 
-    far.py FOLDER [ADDRESS]
+    far.py FOLDER [ADDRESS [SWITCH=VALUE ...]]
 
 It says first where the server listens and with which key. It also runs what other programs need at this end.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from jobfs.server.front import RequestRecord
 from jobfs.server.running import LOOPBACK, RunningServer
 from jobfs.server.sandbox import Sandbox
+from jobfs.server.switches import parse
 
 _UPLOAD_LIMIT = 1 << 30
 _HIDDEN = "%.jobfs-%"
@@ -94,8 +95,9 @@ class Orders:
 
 
 def main() -> int:
-    folder, *address = sys.argv[1:]
-    server = RunningServer(Path(folder), host=(address or [LOOPBACK])[0], upload_limit=_UPLOAD_LIMIT)
+    folder, *address_and_words = sys.argv[1:]
+    address, *words = address_and_words or [LOOPBACK]
+    server = RunningServer(Path(folder), host=address, switches=parse(words), upload_limit=_UPLOAD_LIMIT)
     server.requests = arrivals = Arrivals()
     with server:
         orders = Orders(server, arrivals)

@@ -147,17 +147,24 @@ class FarEnd:
     """The server process.
 
     :param source: the checkout whose server it is.
+    :param switches: of it, as ``NAME=VALUE``.
     """
 
-    def __init__(self, folder: Path, side: Side | None, source: Path) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("far.py")), str(folder)]
+    def __init__(self, folder: Path, side: Side | None, source: Path, switches: Sequence[str] = ()) -> None:
+        address = side.address if side is not None else "127.0.0.1"
+        command = [sys.executable, str(Path(__file__).with_name("far.py")), str(folder), address, *switches]
         if side is not None:
-            command = [*side.entering, *command, side.address]
+            command = [*side.entering, *command]
         environment = os.environ | {"PYTHONPATH": str(source / "src")}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         told = self._answer()
         self.url, self.key = told["url"], told["key"]
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
 
     def ask(self, do: str, **order: object) -> Any:
         """Have something done there; returns the answer."""
@@ -237,9 +244,14 @@ class Jobfs:
         self._count += 1
         return self.remounted()
 
+    @property
+    def state(self) -> Path:
+        """The state folder of the present mount."""
+        return self._base / f"state-{self._count}"
+
     @contextmanager
     def remounted(self) -> Iterator[Mount]:
-        point, state = self._base / "mnt", self._base / f"state-{self._count}"
+        point, state = self._base / "mnt", self.state
         point.mkdir(exist_ok=True)
         began_s = time.monotonic()
         self._jobfs(state, "mount", "--transport", self._transport, "--no-fallback", "--yes", self._job, str(point))
