@@ -318,6 +318,17 @@ def test_a_whole_download_asks_for_no_range(far, run) -> None:
     assert "range" not in far.requests[0].headers
 
 
+@pytest.mark.parametrize(("word", "offers"), [("bytes", True), (" Bytes ", True), ("none", False), (None, False)])
+def test_whether_ranges_are_honoured_is_told_by_answers_to_others(far, run, word: str | None, offers: bool) -> None:
+    far.script = [httpx.Response(200, content=b"0123456789", headers={"accept-ranges": word} if word else {})]
+
+    async def offered() -> bool:
+        async with workspace(far).download(ItemId("f1")) as download:
+            return download.offers_ranges
+
+    assert run(offered()) is offers
+
+
 @pytest.mark.parametrize("total", ["10", "*"])
 def test_an_honoured_range_starts_where_it_was_asked_to(far, run, total: str) -> None:
     far.script = [ranged(b"345", 3, total)]

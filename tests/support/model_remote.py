@@ -29,10 +29,15 @@ class ModelDownload:
         self._data = data
         self.offset = offset
         self.length: int | None = len(data)
+        self.offers_ranges = remote.offers_ranges
+        self.behind_first: Callable[[], Awaitable[object]] | None = None
+        """Awaited before each chunk of this one but the first."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for at in range(0, len(self._data), self._remote.chunk_bytes):
             await self._remote.gate.wait()
+            if at and self.behind_first is not None:
+                await self.behind_first()
             if self._remote.before_chunk is not None:
                 await self._remote.before_chunk(self.offset + at)
             yield self._data[at : at + self._remote.chunk_bytes]
@@ -47,6 +52,7 @@ class ModelRemote:
         self.is_read_only = is_read_only
         self.children_follow = children_follow
         self.honours_ranges = honours_ranges
+        self.offers_ranges = False
         self.ranges: list[tuple[int, int | None]] = []
         """What each download asked for: offset and length."""
         self.items: dict[ItemId, Item] = {}

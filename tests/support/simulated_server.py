@@ -177,6 +177,7 @@ class SimulatedDownload:
         self._data = data
         self.offset = offset
         self.length: int | None = len(data)
+        self.offers_ranges = line.server.switches.range == "honour"
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for at in range(0, len(self._data), 700):

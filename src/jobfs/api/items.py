@@ -41,6 +41,11 @@ class Download:
     length: int | None
     _stream: Stream
 
+    @property
+    def offers_ranges(self) -> bool:
+        """Whether the server says of itself that it honours ranges (RFC 9110, 14.3)."""
+        return self._stream.headers.get("accept-ranges", "").strip().lower() == "bytes"
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes, once. The end of the body is the end; what its length should be, the caller knows.
 

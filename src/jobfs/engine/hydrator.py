@@ -39,6 +39,7 @@ _RANGE = "range"
 """The setting that says whether the server honours ranges."""
 
 _HONOURED = {True: "honour", False: "ignore"}
+_TOLD = {word: is_honoured for is_honoured, word in _HONOURED.items()}
 
 
 class _Hydration:
@@ -116,7 +117,7 @@ class Hydrator:
         self._running: dict[Revision, _Hydration] = {}
         self._kept: dict[NodeId, BlobId | None] = {}
         self._distrusted: dict[Revision, None] = {}
-        self._is_range_honoured = self._state.setting(_RANGE) == _HONOURED[True]
+        self._is_range_honoured = _TOLD.get(self._state.setting(_RANGE) or "")
         self.on_gone: Callable[[NodeId], None] = lambda node: None
         self.on_arrived: Callable[[], object] = lambda: None
         self.on_read: Callable[[LocalNode], None] = lambda record: None
@@ -215,8 +216,9 @@ class Hydrator:
                 self._remote,
                 revision,
                 running.descriptor,
-                is_honoured=self._is_range_honoured,
+                is_honoured=bool(self._is_range_honoured),
                 on_learnt=self._learn_range,
+                on_offer=self._hear_of_range,
                 on_change=running.wake,
                 is_same=partial(self._is_same, node, revision),
                 was_read=revision in self._distrusted,
@@ -230,6 +232,11 @@ class Hydrator:
         if self._state.setting(_RANGE) != _HONOURED[is_honoured]:
             with self._state.transaction():
                 self._state.remember(_RANGE, _HONOURED[is_honoured])
+
+    def _hear_of_range(self) -> None:
+        """Take the server's word for it that it honours ranges, where no answer has shown what it does."""
+        if self._is_range_honoured is None:
+            self._is_range_honoured = True
 
     def _is_same(self, node: NodeId, asked: Revision, found: Revision) -> bool:
         """Tell whether a later revision has the same bytes: a change of ours to name or permission made it, as the node

@@ -5,9 +5,11 @@ file is shown as it arrives: whatever version it is of, it is of one version. Th
 once it is *proven*, that is, once the item, read after that answer had begun, still had the revision that the whole
 download is for (contract I-42); the first answer is then known to be of that revision as well.
 
-**Invariants.** A byte that is present is never written again. No reader is shown bytes of two versions, nor the end of
-a body that is too long or too short: the last byte of an answer counts once its body has ended in good order.
-Everything happens on the loop's thread between two awaits, so that the descriptor's position is nobody's concern.
+**Invariants.** A byte that may be shown is never written again; one that waits for its proof is, by an answer that may
+be shown, so that nobody waits longer because bytes came from elsewhere too. No reader is shown bytes of two versions,
+nor the end of a body that is too long or too short: the last byte of an answer counts once its body has ended in good
+order. Everything happens on the loop's thread between two awaits, so that the descriptor's position is nobody's
+concern.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ class Landing:
     def open(self, answer: Answer) -> None:
         """Take an answer whose body is about to come."""
         self._answers += 1
-        if answer.at == 0 and not self._has_first:
+        if answer.at == 0 and not self._has_first and not any(self.shown):
             self._has_first = answer.is_proven = True
         else:
             self._unproven.append(answer)
@@ -108,7 +110,8 @@ class Landing:
         if end > answer.end:
             raise _wrong_length(end, answer)
         view = memoryview(chunk)
-        for first, beyond in self.present.gaps(start, end):
+        settled = self.shown if answer.is_proven else self.present
+        for first, beyond in settled.gaps(start, end):
             _write_at(self.descriptor, first, view[first - start : beyond - start])
             self._mark(answer, first, min(beyond, answer.end - 1))
         answer.at = end
@@ -122,7 +125,8 @@ class Landing:
         """
         if answer.at < answer.end:
             raise _wrong_length(answer.at, answer)
-        if answer.end and not self.present.holds(answer.end - 1, answer.end):
+        settled = self.shown if answer.is_proven else self.present
+        if answer.end and not settled.holds(answer.end - 1, answer.end):
             self._mark(answer, answer.end - 1, answer.end)
         self.tick()
 
@@ -130,6 +134,11 @@ class Landing:
         self.present.add(start, end)
         marked = self.shown if answer.is_proven else answer.written
         marked.add(start, end)
+
+    def hides(self, start: int, end: int) -> bool:
+        """Tell whether a byte of a stretch is present, and not shown."""
+        missing, hidden = self.present.gaps(start, end), self.shown.gaps(start, end)
+        return sum(map(_length, missing)) < sum(map(_length, hidden))
 
     def unproven(self) -> list[Answer]:
         """Return the answers that have begun and of which nothing is shown yet."""
@@ -148,6 +157,10 @@ class Landing:
         """Say that something went on."""
         self.steps += 1
         self._on_change()
+
+
+def _length(stretch: tuple[int, int]) -> int:
+    return stretch[1] - stretch[0]
 
 
 def _wrong_length(received: int, answer: Answer) -> WrongLength:

@@ -4,6 +4,9 @@ One stream is bound by its window, so a server that honours ranges is asked for 
 first request asks for the first piece; a server that ignores the range answers with the whole, and that answer is then
 the *stream*: the only one, and none of it is thrown away. Nothing therefore has to be known of a server beforehand.
 
+What a reader at the beginning waits for comes over several connections at once: one that has rested begins with some
+ten packets, and doubles them with each round trip, so that alone it takes four for what the kernel reads first.
+
 A reader far ahead gets a small range of his own. Where he goes on reading there, the ranges grow, so that a seek costs
 a round trip or two and not the speed of what follows. When he gives up, his range is given up as well.
 
@@ -29,6 +32,15 @@ PARALLEL = 4
 NEAR_BYTES = 2 << 20
 """What is no further ahead of a running answer is waited for: twice what the kernel reads ahead, or every file read in
 order would be asked for twice."""
+
+FRONT_BYTES = 160 << 10
+"""More than the kernel reads first on behalf of a program that reads 64 KiB."""
+
+_FRONT_PART_BYTES = 40 << 10
+"""What a connection that has rested brings in two round trips: 10 and 20 packets (RFC 6928)."""
+
+_TOGETHER_S = 0.005
+"""How long the proof of what came over the first of several connections waits for the others."""
 
 _LEAST_AHEAD_BYTES = 128 << 10
 _MOST_AHEAD_BYTES = 4 << 20
@@ -77,6 +89,8 @@ class Pieces:
         self._in_flight: list[Answer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream: asyncio.Task[None] | None = None
+        self._beginning: list[asyncio.Future[None]] = []
+        """Done as each answer that was asked for at the front has begun, or will not."""
         self._proof: asyncio.Task[None] | None = None
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -118,15 +132,30 @@ class Pieces:
         """Let the other workers begin."""
         if not self._is_spread:
             self._is_spread = True
+            if any(want.start < FRONT_BYTES for want in self._wants):
+                self._widen_front()
             for _ in range(PARALLEL - 1):
                 self._spawn(self._work())
 
-    async def _fetch(self, start: int, end: int) -> None:
-        """Bring a piece, over several answers where one ends early."""
+    def _widen_front(self) -> None:
+        """Ask for what follows the first packets of the first answer beside it.
+
+        The first answer brings the same bytes a little later: that costs less than to do without it as the stream.
+        """
+        for start in range(_FRONT_PART_BYTES, FRONT_BYTES, _FRONT_PART_BYTES):
+            begun = asyncio.get_running_loop().create_future()
+            self._beginning.append(begun)
+            self._spawn(self._reach(start, start + _FRONT_PART_BYTES, begun))
+
+    async def _fetch(self, start: int, end: int, begun: asyncio.Future[None] | None = None) -> None:
+        """Bring a piece, over several answers where one ends early.
+
+        :param begun: set when the first of them has begun.
+        """
         cuts = 0
         while start < end:
             try:
-                start = await self._ask(start, end)
+                start = await self._ask(start, end, begun)
             except Unreachable:
                 reached = self._landing.present.end_of(start)
                 cuts += 1
@@ -134,13 +163,15 @@ class Pieces:
                     raise
                 start = reached
 
-    async def _ask(self, start: int, end: int) -> int:
+    async def _ask(self, start: int, end: int, begun: asyncio.Future[None] | None) -> int:
         """Bring what one request brings; return where its answer ended."""
         answer = Answer(start, end)
         self._in_flight.append(answer)
         try:
             async with self._remote.download(self._item, offset=start, length=end - start) as download:
                 self._open(answer, download)
+                if begun is not None and not begun.done():
+                    begun.set_result(None)
                 async for chunk in download.chunks():
                     self._landing.write(answer, chunk)
             self._landing.close(answer)
@@ -186,12 +217,13 @@ class Pieces:
             at = self._landing.shown.end_of(want.start)
             if at >= want.end:
                 continue
-            if self._landing.present.holds(at, at + 1):
-                needs_proof = True
-            elif want.task is None and self._is_honoured and self._stream is None and not self._is_near(at):
+            needs_proof = needs_proof or self._landing.hides(at, want.end)
+            is_present = self._landing.present.holds(at, at + 1)
+            may_reach = not is_present and want.task is None and self._is_honoured and self._stream is None
+            if may_reach and not self._is_near(at):
                 want.task = self._spawn(self._reach(*self._ahead(want, at)))
         if needs_proof and (self._proof is None or self._proof.done()):
-            self._proof = self._spawn(self._prove())
+            self._proof = self._spawn(self._prove_together())
 
     def _is_near(self, at: int) -> bool:
         """Tell whether a byte comes soon: from an answer under way, whose last byte counts at the end of its body, or
@@ -209,13 +241,24 @@ class Pieces:
         end = min(at + min(length, _MOST_AHEAD_BYTES), self._landing.size)
         return self._landing.present.gaps(at, end)[0]
 
-    async def _reach(self, start: int, end: int) -> None:
+    async def _reach(self, start: int, end: int, begun: asyncio.Future[None] | None = None) -> None:
+        """Bring a range that the pieces would bring later: where it fails, they do."""
         try:
-            await self._fetch(start, end)
+            await self._fetch(start, end, begun)
         except ApiError as error:
             if isinstance(error, WrongLength) or self._stream is asyncio.current_task():
                 raise
             _log.debug("no range from byte %d (%s): its reader waits for the pieces", start, error)
+        finally:
+            if begun is not None and not begun.done():
+                begun.set_result(None)
+
+    async def _prove_together(self) -> None:
+        """Prove what readers wait for; what begins in a moment, with the same look."""
+        beginning = [begun for begun in self._beginning if not begun.done()]
+        if beginning:
+            await asyncio.wait(beginning, timeout=_TOGETHER_S)
+        await self._prove()
 
     async def _prove(self) -> None:
         answers = self._landing.unproven()

@@ -45,6 +45,10 @@ class Download(Protocol):
     def length(self) -> int | None:
         """Number of bytes announced, or None."""
 
+    @property
+    def offers_ranges(self) -> bool:
+        """Whether the server says of itself that it honours ranges; not saying so means nothing."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes. Ends at the end of the body; raises ``Unreachable`` where it was cut."""
 

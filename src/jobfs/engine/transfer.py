@@ -46,6 +46,7 @@ class Transfer:
     :param descriptor: of an open file, for reading and writing; closed by the caller, after ``run``.
     :param is_honoured: whether the server was seen to honour ranges.
     :param on_learnt: told by each answer to a ranged request whether it did.
+    :param on_offer: called where an answer to another request says that ranges are honoured.
     :param on_change: called whenever more is shown, or something else went on.
     :param is_same: tells whether another revision of the item has the same bytes: after a change of ours to its name.
     :param was_read: whether somebody was given bytes of this revision by an earlier download. An item may have changed
@@ -60,6 +61,7 @@ class Transfer:
         *,
         is_honoured: bool = False,
         on_learnt: Callable[[bool], None] = lambda is_honoured: None,
+        on_offer: Callable[[], None] = lambda: None,
         on_change: Callable[[], None] = lambda: None,
         is_same: Callable[[Revision], bool] = lambda revision: False,
         was_read: bool = False,
@@ -72,6 +74,7 @@ class Transfer:
         self._landing = Landing(descriptor, revision.size, self._changed, trusts_first=not was_read)
         self._is_honoured = is_honoured
         self._on_learnt = on_learnt
+        self._on_offer = on_offer
         self._on_change = on_change
         self._is_same = is_same
         self._wants: list[Want] = []
@@ -106,7 +109,7 @@ class Transfer:
             yield
         finally:
             self._wants.remove(want)
-            if want.task is not None:
+            if want.task is not None and not self.shows(start, end):  # otherwise it goes on, and is used to its end
                 want.task.cancel()
 
     async def run(self) -> str:
@@ -143,6 +146,8 @@ class Transfer:
         answer = Answer(0, self.revision.size)
         async with self._remote.download(self.revision.item) as download:
             self._landing.open(answer)
+            if download.offers_ranges:
+                self._on_offer()
             async for chunk in download.chunks():
                 self._landing.write(answer, chunk)
                 digest.update(chunk)
