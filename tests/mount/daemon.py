@@ -1,10 +1,10 @@
 """A mount in a process of its own, for tests that kill it or run it as another user. Not a test itself.
 
-    daemon.py STATE_FOLDER MOUNT_POINT [UID]
+    daemon.py STATE_FOLDER MOUNT_POINT [UID [TRANSPORT]]
 
 It prints "ready" once the mount serves, and ends when the mount does. What it is told on its standard input happens:
-"put PATH TEXT" on the server, "watch DIRECTORY" in a thread of its own, which prints each event. With a UID, it gives
-up root's rights after its imports, so that the checkout need not be readable by that user.
+"put PATH TEXT" on the server, "watch DIRECTORY" in a thread of its own, which prints each event. With a UID other than
+its own, it gives up root's rights after its imports, so that the checkout need not be readable by that user.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from model_remote import ModelRemote
 
 from jobfs.engine.compose import mirror_session
 from jobfs.engine.session import Options, Session
+from jobfs.fuse.fusepy import FusepyTransport
 from jobfs.fuse.kernel import KernelTransport
 from jobfs.fuse.options import MountOptions
 from jobfs.planner.ignore import Ignore
 from jobfs.store.state import State
 from jobfs.vfs.operations import Vfs
 
+TRANSPORTS = {"kernel": KernelTransport, "fusepy": FusepyTransport}
 
-async def serve(folder: Path, point: Path) -> None:
+
+async def serve(folder: Path, point: Path, transport_name: str = "kernel") -> None:
     """Mount a small workspace and serve it to its end."""
     remote = ModelRemote()
     remote.put("hello", b"hello from the server")
@@ -39,7 +42,7 @@ async def serve(folder: Path, point: Path) -> None:
     state = State.open(folder)
     session = mirror_session(state, remote, ignore=Ignore(), host="testhost", options=Options())
     await session.start(wait_for_listing=True)
-    transport = KernelTransport()
+    transport = TRANSPORTS[transport_name]()
     await transport.mount(Vfs(session, reports={}), point, MountOptions("jobfs#daemon"))
     remote.chunk_bytes = 1 << 20
     hearing = asyncio.create_task(hear(session, remote, point))
@@ -86,4 +89,4 @@ def become(uid: int) -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 3:
         become(int(sys.argv[3]))
-    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[4:]))

@@ -183,9 +183,9 @@ def as_nobody(*command: str | Path) -> bytes:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; as that one, all other tests ran")
 @pytest.mark.usefixtures("open_device")
-def test_an_ordinary_user_mounts_and_unmounts_through_fusermount(others_place: Path) -> None:
+def test_an_ordinary_user_mounts_and_unmounts_through_fusermount(transport: str, others_place: Path) -> None:
     point = others_place / "mnt"
-    command = [sys.executable, DAEMON, others_place / "state", point, str(NOBODY)]
+    command = [sys.executable, DAEMON, others_place / "state", point, str(NOBODY), transport]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
