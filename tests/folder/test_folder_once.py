@@ -16,7 +16,7 @@ from jobfs.errors import FolderError, GuardTripped, Unreachable
 from jobfs.folder.disk import Disk, Listed
 from jobfs.folder.report import What
 from jobfs.folder.sync import SyncOptions
-from jobfs.model import ItemId, Permission, Trouble
+from jobfs.model import ROOT, ItemId, Permission, Trouble
 from jobfs.planner.plan import ConflictPolicy
 
 ONCE = SyncOptions(host="testhost", times=QUICK)
@@ -81,6 +81,21 @@ def test_a_file_that_is_only_touched_costs_no_request(desk: Desk) -> None:
     run(desk.sync())
     assert desk.model.asked() == []
     assert path.stat().st_mtime_ns == OLD_NS + 5
+
+
+def test_a_file_whose_bytes_are_known_by_their_hash_alone_follows_an_edit_there(desk: Desk) -> None:
+    """As a death between the two records of a file leaves it."""
+    desk.write("a.txt", "same")
+    run(desk.sync())
+    with desk.opened() as state, state.transaction():
+        record = state.local.get(state.local.child(ROOT, "a.txt") or ROOT)
+        assert record is not None
+        assert record.content is not None
+        state.put_local(replace(record, content=replace(record.content, revision=None)))
+    desk.model.put("a.txt", b"edited there")
+    run(desk.sync())
+    assert len(desk.model.asked("download")) == 1
+    assert run(desk.in_step()) == {"a.txt": b"edited there"}
 
 
 def test_deletions_travel_both_ways(desk: Desk) -> None:
