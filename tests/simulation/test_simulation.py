@@ -50,6 +50,7 @@ FOUND = {
     2010629: "a directory was deleted while it was unknown whose the file in it was",
     2015060: "a file that moved out of a renamed directory was taken along with it, and its bytes could not be had",
     2018659: "a version that somebody had under a hidden name while our deletion waited was deleted",
+    2106528: "one child that somebody deleted left its neighbours under their directory's hidden name",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

@@ -445,7 +445,10 @@ class Pusher:
                 continue
             child_path = f"{path}/{entry.name}"
             if entry.item is not None:
-                item = await move(self._remote, entry.item, child_path)
+                try:
+                    item = await move(self._remote, entry.item, child_path)
+                except NotFound:
+                    continue  # somebody deleted it: its neighbours still have to come along
                 self._trees.acknowledge_change(entry, item)
                 self.on_carried(child)
             if entry.kind is Kind.DIRECTORY:

@@ -236,7 +236,7 @@ class Contents:
             self._secure(ready, record, *ready.history)
         elif isinstance(ready.change, planned.SplitConflict):
             self._copy(ready, ready.change, record)
-        elif not self._is_known(record):
+        elif record.content is None or not self._is_known(record, record.content):
             raise Outdated  # edited, as a scan has found since the plan was made
         elif (record.content.sha256, record.content.size) == (ready.content.sha256, ready.content.size):
             self._disk.remove_file(ready.temporary)  # another revision of the same bytes: the file stays as it is
@@ -249,12 +249,11 @@ class Contents:
             ready.replaced = self._keeping.take(record, place)
         self._disk.put_over(ready.temporary, place)
 
-    def _is_known(self, record: LocalNode) -> bool:
+    def _is_known(self, record: LocalNode, content: Content) -> bool:
         """Tell whether the server had these bytes: by their revision, or by their hash where they were written anew."""
         base = self._state.base.get(record.id)
-        if record.content is None or record.content.revision is not None:
-            return record.content is not None
-        return base is not None and planned.is_same_content(record.content, base.content) is True
+        is_there = base is not None and planned.is_same_content(content, base.content) is True
+        return content.revision is not None or is_there
 
     def _secure(self, ready: _Ready, record: LocalNode, blob: BlobId, saved: Seen) -> None:
         """Put the local version into the history before its name is given away."""
