@@ -17,7 +17,7 @@ from commands import DEADLINE_S, in_process
 
 from jobfs.cli.app import compose
 from jobfs.cli.manual import ENVIRONMENT, man_page, markdown_page
-from jobfs.cli.parser import Command, commands
+from jobfs.cli.parser import Command, commands, general_options
 from jobfs.server.running import RunningServer
 
 app = compose()
@@ -223,3 +223,20 @@ def _prepare_service(
 def test_the_examples_that_do_not_end_are_run_elsewhere() -> None:
     assert ELSEWHERE.keys() < {one.name for one in commands(app)}
     assert [name for name in ELSEWHERE.values() if not (Path(__file__).parent / name).exists()] == []
+
+
+def test_the_commands_and_options_that_other_tools_are_compared_with_exist() -> None:
+    known = {command.name: {name for one in command.options for name in one.names} for command in commands(app)}
+    everywhere = {name for one in general_options(app) for name in one.names}
+    told = re.findall(r"`jobfs ([^`]+)`", (ROOT / "docs" / "coming-from.md").read_text())
+    assert len(told) > 20
+    for words in map(str.split, told):
+        name = next((" ".join(words[:length]) for length in (2, 1) if " ".join(words[:length]) in known), "")
+        assert name, words
+        assert {word for word in words if word.startswith("--")} <= known[name] | everywhere, words
+
+
+def test_the_help_says_of_each_command_the_whole_sentence() -> None:
+    told = " ".join(in_process("--help").ok().split())
+    first = {one.name: one.summary.split(". ")[0].removesuffix(".") for one in commands(app)}
+    assert [name for name, sentence in first.items() if " " not in name and sentence not in told] == []

@@ -87,6 +87,7 @@ def test_a_wrong_key_is_told_and_not_kept(config: Path, server: RunningServer) -
     outcome = log_in(server, key="wrong-key")
     assert (outcome.code, config.exists()) == (3, False)
     assert "wrong-key" not in outcome.out + outcome.err
+    assert "nothing was kept; give the key of" in outcome.err
 
 
 def test_a_profile_never_gets_the_key_of_another_server(config: Path, server: RunningServer) -> None:

@@ -64,6 +64,8 @@ def reason_of(answer: Answer) -> str:
     reason = value.get("reason")
     if reason is None:
         reason = value.get("error") or value.get("message") or value.get("detail") or ""
+    if isinstance(reason, list) and reason and all(isinstance(one, dict) and "message" in one for one in reason):
+        reason = "; ".join(": ".join(str(one[name]) for name in ("path", "message") if name in one) for one in reason)
     return _one_line(reason if isinstance(reason, str) else json.dumps(reason, ensure_ascii=False, default=str))
 
 

@@ -37,6 +37,8 @@ COMMANDS = {
 
 _TELL_OF_ALL = ("completion", "manual")
 _VERSION = "--version"
+_WHOLE = 1000
+"""No command's first sentence is longer."""
 _ABOUT = "The workspace of a remote expert job as an ordinary folder."
 _EPILOG = "\n\n".join(
     [
@@ -75,6 +77,13 @@ class Commands(TyperGroup):
             return result
         show(failure, is_debug=False)
         sys.exit(failure.exit_code)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what each command is for as a whole sentence, over as many lines as that takes."""
+        names = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, one.get_short_help_str(_WHOLE)) for name, one in names if one is not None and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; show a failure of ours and exit with its code."""

@@ -62,6 +62,9 @@ def list_(
     if json:
         say_json([_as_json(job) for job in jobs])
         return
+    if not jobs:
+        tell("there is no such job" if expert or status else "there is no job yet: see 'jobfs jobs start --help'")
+        return
     rows = [(job.id, job.status, job.expert_key, job.created_at, _clipped(job.query)) for job in jobs]
     say_table(("id", "status", "expert", "created", "query"), rows)
 

@@ -14,7 +14,7 @@ from jobfs.api.address import DEFAULT_BASE, parse_base
 from jobfs.cli.choices import chosen
 from jobfs.cli.context import open_studio, run
 from jobfs.cli.terminal import progress, say, shown, tell
-from jobfs.errors import SettingsError
+from jobfs.errors import SettingsError, Unauthenticated
 from jobfs.workspace.keystore import (
     NoKeyring,
     forget_file,
@@ -115,8 +115,12 @@ async def _try(found: Settings) -> None:
 
     :raises Unauthenticated: the server does not accept it.
     """
-    async with open_studio(found) as studio:
-        await studio.list_jobs(take=1)
+    try:
+        async with open_studio(found) as studio:
+            await studio.list_jobs(take=1)
+    except Unauthenticated as error:
+        remedy = f"nothing was kept; give the key of {found.url} again, whole"
+        raise Unauthenticated(error.cause, remedy, status=error.status, reason=error.reason, body=error.body) from error
 
 
 def _keep(directory: Path, profile: Profile, url: str | None, key: str, *, uses_keyring: bool) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from jobfs.engine.backlog import Unsynced, waiting
 from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.review import Review
 from jobfs.engine.session import Session
+from jobfs.errors import JobfsError
 from jobfs.planner.plan import Conflict
 from jobfs.workspace.control import ControlServer, Handler, Send, remove_leftover
 from jobfs.workspace.instance import Instance, read_instance
@@ -246,6 +247,9 @@ def logged_to(directory: Path, level: str = "info") -> Iterator[None]:
     others.addHandler(handler)
     try:
         yield
+    except JobfsError as error:
+        _log.info("ended: %s", error)
+        raise
     except Exception:
         _log.info("ended by a failure", exc_info=True)
         raise
