@@ -72,6 +72,15 @@ class Orders:
         content = b"".join(random.randbytes(1 << 20) for _ in range(size >> 20)) + random.randbytes(size & 0xFFFFF)
         self._server.put_item(job, path, content)
 
+    def download_path(self, job: str, path: str) -> str:
+        """Return where a file is downloaded from."""
+
+        def item() -> str:
+            records = Sandbox(self._server.state, job, owner="user").items()
+            return next(record.id for record in records if record.path == path)
+
+        return f"/api/studio/v1/expert_jobs/{job}/workspace_instance/items/{self._server.call(item)}/download"
+
     def when_holds(self, job: str, path: str, files: int, size: int, deadline_s: float) -> float | None:
         """Wait until a tree holds so many files with so many bytes in all, or a path that file; return when.
 

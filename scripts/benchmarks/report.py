@@ -25,10 +25,15 @@ Result = dict[str, Any]
 
 
 def result(
-    times: Mapping[Part, Mapping[str, Mapping[str, Sequence[float]]]], *, round_trip_s: float, load: float
+    times: Mapping[Part, Mapping[str, Mapping[str, Sequence[float]]]],
+    *,
+    round_trip_s: float,
+    load: float,
+    switches: Sequence[str] = (),
 ) -> Result:
     """Return what was measured as plain data: medians, and with them the least and the greatest.
 
+    :param switches: what the embedded server answered otherwise than by itself.
     :param load: how many processes the machine had to run before the benchmark began; much above 0 spoils it.
     """
     return {
@@ -36,6 +41,7 @@ def result(
         "load": round(load, 1),
         "date": datetime.now(UTC).date().isoformat(),
         "round_trip_s": round_trip_s,
+        "switches": list(switches),
         **{
             part.value: {
                 key: {
@@ -98,7 +104,7 @@ def markdown(found: Result) -> str:
     lines = []
     for part, head in (
         (Part.NEAR, "Server on the same machine; in brackets times the plain disk"),
-        (Part.FAR, f"Server behind a link with a round trip of {found['round_trip_s'] * 1000:.0f} ms"),
+        (Part.FAR, f"{_server(found)} behind a link with a round trip of {found['round_trip_s'] * 1000:.0f} ms"),
     ):
         shown = [name for name in _ORDER if any(name in by_place for by_place in found[part.value].values())]
         if not shown:
@@ -107,6 +113,11 @@ def markdown(found: Result) -> str:
         lines += [_row(found, part, figure, shown) for figure in FIGURES[part] if figure.key in found[part.value]]
         lines.append("")
     return "\n".join(lines)
+
+
+def _server(found: Result) -> str:
+    switches = found.get("switches", [])
+    return f"Server with {', '.join(switches)}" if switches else "Server"
 
 
 def _row(found: Result, part: Part, figure: Figure, shown: Sequence[str]) -> str:

@@ -43,6 +43,14 @@ def test_near_a_target_is_met_by_the_ratio_to_the_plain_disk() -> None:
     assert not report.keeps_targets(taking(plain=0.010, native=0.014))
 
 
+def test_a_table_says_how_the_server_answered_otherwise_than_by_itself() -> None:
+    times = {Part.NEAR: {}, Part.FAR: {"whole": {report.NATIVE: [1.0]}}}
+    found = report.result(times, round_trip_s=0.02, load=0.0, switches=["range=honour"])
+    assert report.markdown(found).splitlines()[0] == (
+        "| Server with range=honour behind a link with a round trip of 20 ms | jobfs (kernel) | target |"
+    )
+
+
 def test_a_table_has_a_column_for_each_place_that_was_measured() -> None:
     assert report.markdown(taking(plain=0.010, native=0.013)).splitlines() == [
         "| Server on the same machine; in brackets times the plain disk | plain disk | jobfs (kernel) | target |",
