@@ -14,7 +14,9 @@ def main() -> None:
     """Run the command line of this process."""
     words = sys.argv[1:]
     with ahead(words):
-        code: int = load("app").run_words(words)
+        code: int | None = load("plain").run_words(words)
+        if code is None:
+            code = load("app").run_words(words)
     _leave(code)
 
 

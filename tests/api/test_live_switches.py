@@ -12,8 +12,9 @@ import pytest
 from jobfs import errors
 from jobfs.api.keys import KeyKind
 from jobfs.api.runs import RunFiles, Runs
-from jobfs.api.studio import Studio, Workspace
+from jobfs.api.studio import Studio
 from jobfs.api.transport import Transport
+from jobfs.api.workspace import Workspace
 from jobfs.model import Item, Kind, Lifecycle, Permission
 from jobfs.server.running import RunningServer
 from jobfs.server.switches import Switches, choices, parse
@@ -163,15 +164,16 @@ def test_every_framing_of_the_stream_gives_the_checkpoints(server: RunningServer
 def test_a_workspace_hints_at_each_checkpoint_once_and_ends_with_the_stream(server: RunningServer, run: Run) -> None:
     job = server.create_job()
 
-    async def main() -> list[str]:
+    async def main() -> tuple[str, list[str]]:
         async with studio_of(server) as studio:
             await studio.update_status(job, "processing")
-            await studio.create_checkpoint(job, CHECKPOINT, STEP)
+            made = await studio.create_checkpoint(job, CHECKPOINT, STEP)
             await studio.update_status(job, "completed")
             workspace = studio.workspace(job)
-            return [hint.status for _ in range(2) async for hint in workspace.hints()]  # the stream is told all again
+            return made.id, [hint for _ in range(2) async for hint in workspace.hints()]  # the stream is told all again
 
-    assert run(main()) == ["completed"]
+    made, hints = run(main())
+    assert hints == [made]
 
 
 def test_a_workspace_without_a_stream_gives_no_hints(server: RunningServer, run: Run) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from jobfs.api.answer import ItemPage
 from jobfs.api.items import Download
 from jobfs.api.runs import RunFiles
-from jobfs.api.studio import Workspace
-from jobfs.api.wire import ItemPage
+from jobfs.api.workspace import Workspace
 from jobfs.engine import remote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSIGNMENTS = """
 from jobfs.api.items import Download
 from jobfs.api.runs import RunFiles
-from jobfs.api.studio import Workspace
-from jobfs.api.wire import ItemPage
+from jobfs.api.workspace import Workspace
+from jobfs.api.answer import ItemPage
 from jobfs.engine import remote
 
 def fit(workspace: Workspace, run: RunFiles, page: ItemPage, download: Download) -> None:

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from jobfs import errors
-from jobfs.api.runs import RunFiles, Runs, base_of
+from jobfs.api.address import base_of_runs
+from jobfs.api.runs import RunFiles, Runs
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
 
 BASE = "https://studio.example/api/v1"
@@ -41,7 +42,7 @@ def not_found() -> httpx.Response:
     ],
 )
 def test_a_bare_host_gets_its_usual_prefix(url: str, base: str) -> None:
-    assert base_of(url) == base
+    assert base_of_runs(url) == base
 
 
 def test_a_run_is_asked_for_with_the_sections_that_are_wanted(far, run) -> None:

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobfs import errors, model
-from jobfs.api import wire
-from jobfs.api.wire import parse_json
+from jobfs.api import answer, wire
+from jobfs.api.answer import parse_json
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
 
 FILE = {
@@ -39,7 +39,7 @@ json_values = st.recursive(
 
 
 def test_a_complete_file_is_read_whole() -> None:
-    assert wire.to_item(FILE) == Item(
+    assert answer.to_item(FILE) == Item(
         id=ItemId("abcdefghij0123456789abcd"),
         kind=Kind.FILE,
         path="docs/a.txt",
@@ -56,17 +56,17 @@ def test_a_complete_file_is_read_whole() -> None:
 
 
 def test_the_minimum_is_enough_and_the_later_dialect_is_mapped() -> None:
-    directory = wire.to_item({"type": "directory", "id": "d", "path": "docs/"})
-    file = wire.to_item({"type": "file", "id": "f", "path": "a", "size": 0})
+    directory = answer.to_item({"type": "directory", "id": "d", "path": "docs/"})
+    file = answer.to_item({"type": "file", "id": "f", "path": "a", "size": 0})
     assert (directory.kind, directory.path, directory.permission) == (Kind.DIRECTORY, "docs", Permission.READ_WRITE)
     assert (file.kind, file.size, file.lifecycle) == (Kind.FILE, 0, Lifecycle.EXPERT_JOB)
-    assert wire.to_item({"type": "directory", "id": "d", "path": "x"}, Lifecycle.APPLICATION).lifecycle == (
+    assert answer.to_item({"type": "directory", "id": "d", "path": "x"}, Lifecycle.APPLICATION).lifecycle == (
         Lifecycle.APPLICATION
     )
 
 
 def test_an_unknown_type_is_opaque_and_unknown_enum_values_take_the_careful_side() -> None:
-    item = wire.to_item({"type": "symlink", "id": "s", "path": "l", "permission": "execute", "lifecycle": "forever"})
+    item = answer.to_item({"type": "symlink", "id": "s", "path": "l", "permission": "execute", "lifecycle": "forever"})
     assert (item.kind, item.permission, item.lifecycle) == (None, Permission.READ_ONLY, Lifecycle.APPLICATION)
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_type_is_opaque_and_unknown_enum_values_take_the_careful_side
     [("a", "a"), ("/a/", "a"), ("//a//", "/a/"), ("/", ""), ("", ""), ("../x", "../x"), ("a\x00b", "a\x00b")],
 )
 def test_a_path_loses_one_slash_at_each_end_and_nothing_else(raw: str, normal: str) -> None:
-    item = wire.to_item({**FILE, "path": raw})
+    item = answer.to_item({**FILE, "path": raw})
     assert (item.path, item.raw_path) == (normal, raw)
 
 
@@ -102,7 +102,7 @@ def test_a_path_loses_one_slash_at_each_end_and_nothing_else(raw: str, normal: s
 )
 def test_a_row_that_cannot_stand_costs_that_row_alone(change: dict[str, object], expected_logs) -> None:
     expected_logs.expect("1 rows of the list cannot be read")
-    rows, malformed = wire.read_rows([FILE, {**FILE, **change}, FILE], wire.to_item, "workspace")
+    rows, malformed = answer.read_rows([FILE, {**FILE, **change}, FILE], answer.to_item, "workspace")
     assert (len(rows), malformed) == (2, 1)
 
 
@@ -116,17 +116,17 @@ def test_a_row_that_cannot_stand_costs_that_row_alone(change: dict[str, object],
     ids=str,
 )
 def test_a_field_beyond_the_minimum_that_cannot_be_read_counts_as_absent(change: dict[str, object]) -> None:
-    assert wire.to_item({**FILE, **change}).path == "docs/a.txt"
+    assert answer.to_item({**FILE, **change}).path == "docs/a.txt"
 
 
 def test_a_name_of_ten_megabytes_is_passed_on() -> None:
-    assert len(wire.to_item({**FILE, "path": "x" * 10_000_000}).path) == 10_000_000
+    assert len(answer.to_item({**FILE, "path": "x" * 10_000_000}).path) == 10_000_000
 
 
 def test_a_lone_surrogate_in_one_row_does_not_cost_the_list(expected_logs) -> None:
     expected_logs.expect("1 rows")
     body = json.dumps([FILE, {**FILE, "path": "\ud800"}]).encode()
-    rows, malformed = wire.read_rows(parse_json(body), wire.to_item, "workspace")
+    rows, malformed = answer.read_rows(parse_json(body), answer.to_item, "workspace")
     assert (len(rows), malformed) == (1, 1)
 
 
@@ -139,14 +139,14 @@ def test_what_is_no_json_is_a_value_error_and_nothing_worse(body: bytes) -> None
 @pytest.mark.parametrize("values", [None, {}, "text", 5])
 def test_something_that_is_no_list_is_a_protocol_violation(values: object) -> None:
     with pytest.raises(errors.ProtocolViolation):
-        wire.read_rows(values, wire.to_item, "workspace")
+        answer.read_rows(values, answer.to_item, "workspace")
 
 
 @patient
 @given(st.dictionaries(st.sampled_from(sorted(FILE)), json_values))
 def test_no_json_value_whatever_breaks_the_reading_of_an_item(change: dict[str, object]) -> None:
     try:
-        item = wire.to_item({**FILE, **change})
+        item = answer.to_item({**FILE, **change})
     except ValueError:
         return
     assert item.size >= 0
@@ -159,8 +159,8 @@ def test_no_json_value_whatever_breaks_the_reading_of_an_answer(value: object) -
     for shape in (wire.Job, wire.Instance, wire.Run, wire.Checkpoint, wire.ApplicationWorkspace, wire.PoolFile):
         with pytest.raises(errors.ProtocolViolation):
             wire.read_one(shape, {"unrelated": value}, "thing")
-    assert wire.total_of(value) is None
-    assert wire.total_of({"meta": {"total": value}}) is None or isinstance(value, (int, float, str))
+    assert answer.total_of(value) is None
+    assert answer.total_of({"meta": {"total": value}}) is None or isinstance(value, (int, float, str))
 
 
 def test_a_job_needs_only_id_and_status_and_keeps_unknown_statuses() -> None:
@@ -200,8 +200,8 @@ def test_timestamps_are_read_leniently(text: str, iso: str | None) -> None:
 
 
 def test_the_first_name_that_is_there_counts() -> None:
-    assert wire.inside({"data": {"item": 1}}, ("workspaceItem", "item"), "x") == 1
-    assert wire.inside({"data": {"item": 1, "workspaceItem": 2}}, ("workspaceItem", "item"), "x") == 2
-    for answer in (None, [], {"data": None}, {"data": {}}, {"error": 1}):
+    assert answer.inside({"data": {"item": 1}}, ("workspaceItem", "item"), "x") == 1
+    assert answer.inside({"data": {"item": 1, "workspaceItem": 2}}, ("workspaceItem", "item"), "x") == 2
+    for nothing in (None, [], {"data": None}, {"data": {}}, {"error": 1}):
         with pytest.raises(errors.ProtocolViolation):
-            wire.inside(answer, ("workspaceItem",), "x")
+            answer.inside(nothing, ("workspaceItem",), "x")

@@ -17,15 +17,8 @@ import pytest
 from jobfs.cli.order import Order
 from jobfs.errors import JobfsError, NotFound
 from jobfs.store.lock import DirectoryLock
-from jobfs.workspace.control import (
-    MOST_SOCKET_PATH_BYTES,
-    Address,
-    ControlServer,
-    NotAnswering,
-    Send,
-    ask,
-    remove_leftover,
-)
+from jobfs.workspace.answering import MOST_SOCKET_PATH_BYTES, ControlServer, Send, remove_leftover
+from jobfs.workspace.control import Address, NotAnswering, ask
 from jobfs.workspace.instance import Instance, is_locked, read_instance
 from jobfs.workspace.states import real_directory
 

@@ -231,7 +231,7 @@ def test_large_contents_are_counted_while_they_pass(studio: RunningServer, job: 
     """One meter, both ways: what has passed in the end is the file, and a form around it."""
     import asyncio
 
-    from jobfs.cli.context import open_remote
+    from jobfs.cli.remote import open_remote
     from jobfs.model import Permission
     from jobfs.workspace.settings import Settings
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from awaiting import wait_for_end
-from commands import DEADLINE_S
+from commands import DEADLINE_S, as_process
 
 import jobfs.cli
 from jobfs.cli.app import COMMANDS, compose, needed
 from jobfs.cli.launch import ahead, launch, take, will_order
 from jobfs.cli.parser import commands
 from jobfs.server.running import RunningServer
+from jobfs.workspace.instance import running_at
 
 PICTURES = {"rich", "pygments"}
 OTHER_WAYS = {"httpcore", "anyio", "h11", "mfusepy", "fsspec", "fastapi", "starlette", "uvicorn"}
@@ -93,10 +94,39 @@ def test_the_command_that_mounts_leaves_the_work_to_the_process_in_the_backgroun
     assert libraries(loaded("jobfs.cli.mount")) & (SERVER - {"sqlite3"} | PICTURES | OTHER_WAYS) == set()
 
 
+@pytest.mark.parametrize("command", ["status", "umount"])
+def test_a_command_that_asks_a_mount_loads_nothing_that_asks_a_server(command: str) -> None:
+    assert libraries(loaded(f"jobfs.cli.{command}")) & (SERVER | PICTURES | OTHER_WAYS | {"asyncio"}) == set()
+
+
+@pytest.mark.parametrize("command", ["ls", "cat", "tree", "find", "get"])
+def test_a_command_that_reads_items_loads_neither_the_shapes_of_jobs_nor_the_store(command: str) -> None:
+    assert libraries(loaded(f"jobfs.cli.{command}")) & (SERVER - {"httpx"} | PICTURES | OTHER_WAYS) == set()
+
+
 def test_the_process_in_the_background_reads_no_command_line_and_for_a_mount_watches_no_folder() -> None:
     modules = loaded("jobfs.cli.daemon")  # its input ends, and so does it
-    assert modules >= SERVER - {"watchdog"}
-    assert libraries(modules) & (PICTURES | OTHER_WAYS | {"typer", "watchdog"}) == set()
+    assert libraries(modules) & SERVER == {"httpx"}  # asked with first; the rest is loaded beside that
+    assert libraries(modules) & (PICTURES | OTHER_WAYS | {"typer"}) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts")
+def test_a_plain_mount_loads_neither_parser_nor_loop_nor_store(
+    studio: RunningServer, job: str, mount_point: Path
+) -> None:
+    modules = loaded("jobfs", "mount", job, mount_point, "--no-fallback")
+    assert running_at(mount_point).job == job
+    assert libraries(modules) & {"typer", "asyncio", "sqlite3", "httpx", "pydantic", "pathspec", "ssl"} == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has mapped is told by /proc")
+def test_a_process_that_serves_a_mount_has_not_loaded_the_shapes_of_jobs_and_runs(
+    studio: RunningServer, job: str, mount_point: Path
+) -> None:
+    as_process("mount", "--no-fallback", job, mount_point).ok()
+    mapped = Path(f"/proc/{running_at(mount_point).pid}/maps").read_text()
+    as_process("umount", mount_point).ok()
+    assert [name for name in ("_asyncio", "pydantic_core") if name in mapped] == ["_asyncio"]
 
 
 # -- the table of commands

@@ -20,6 +20,8 @@ from commands import COMMAND, DEADLINE_S, in_process, mountable
 from jobfs.fuse.mounting import mount_at
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
+from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.states import mount_state
 
 pytestmark = pytest.mark.mount
 
@@ -318,6 +320,30 @@ def test_the_same_job_cannot_be_mounted_twice_nor_one_place_be_used_twice(
     assert "already mounted or synchronised here by process" in same_job.err
     assert "already mounted on" in same_place.err
     assert (point / ".jobfs").is_dir()
+
+
+def test_a_first_mount_looks_at_the_job_and_then_lists_once(
+    studio: RunningServer, state_dir: Path, point: Path, requests: Requests
+) -> None:
+    job = studio.create_job(status="completed")
+    before = len(requests)
+    in_process("mount", job, point).ok()
+    asked = [record.path.rpartition(f"/{job}")[2].strip("/") for record in requests[before:]]
+    assert asked[:2] == ["", "workspace_instance/items"]
+    assert asked.count("workspace_instance/items") == 1
+
+
+def test_nothing_is_asked_while_another_process_has_the_state(
+    studio: RunningServer, job: str, state_dir: Path, point: Path, requests: Requests
+) -> None:
+    directory = mount_state(state_dir, studio.url, job)
+    directory.mkdir(parents=True)
+    lock = DirectoryLock.take(directory)
+    before = len(requests)
+    assert in_process("mount", job, point).code == 6
+    assert requests[before:] == []
+    lock.release()
+    in_process("mount", job, point).ok()
 
 
 def test_a_wrong_key_or_job_mounts_nothing(

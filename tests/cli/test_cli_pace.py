@@ -8,7 +8,7 @@ from pathlib import Path
 
 from commands import in_process
 
-from jobfs.cli.context import open_remote
+from jobfs.cli.remote import open_remote
 from jobfs.model import Permission
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer

@@ -10,8 +10,7 @@ from jobfs.cli.report import _CONFLICT_COPY
 from jobfs.cli.terminal import human_size, shown
 from jobfs.cli.words import hoisted
 from jobfs.errors import SettingsError
-from jobfs.planner.naming import conflict_name
-from jobfs.planner.plan import ConflictStamp
+from jobfs.planner.naming import ConflictStamp, conflict_name
 from jobfs.workspace.places import Place, check_new, parse_job, parse_place
 from jobfs.workspace.states import folder_state, mount_state
 

@@ -16,8 +16,9 @@ import pytest
 from hostile_studio import JOB, KEY, QUICK_RETRIES
 
 from jobfs.api.call import Timeouts
-from jobfs.api.studio import Studio, Workspace
+from jobfs.api.studio import Studio
 from jobfs.api.transport import Transport
+from jobfs.api.workspace import Workspace
 from jobfs.errors import JobfsError
 from jobfs.model import ItemId
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobfs.model import ROOT, Content, Entry, FrozenTree, ItemId, Kind, NodeId, Permission, Revision, TreeView, path_of
+from jobfs.planner.naming import ConflictStamp
 from jobfs.planner.plan import (
     Acknowledge,
     AddLocal,
     Conflict,
     ConflictPolicy,
-    ConflictStamp,
     DeleteRemote,
     Displace,
     Forget,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jobfs.model import MAX_NAME_BYTES, NodeId, Trouble
 from jobfs.planner.naming import (
+    ConflictStamp,
     Suffix,
     alias_name,
     alias_with_id,
@@ -21,7 +22,6 @@ from jobfs.planner.naming import (
     token_of,
     unalias_name,
 )
-from jobfs.planner.plan import ConflictStamp
 
 STAMP = ConflictStamp("desk", "2024-05-06 070809")
 MARK = "(conflict from desk 2024-05-06 070809)"

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, unquote
 import httpx
 
 from jobfs.api.retry import Retries
-from jobfs.api.studio import Studio, Workspace
+from jobfs.api.studio import Studio
 from jobfs.api.transport import Transport
+from jobfs.api.workspace import Workspace
 
 Row = dict[str, Any]
 Lie = Callable[[httpx.Request, httpx.Response], httpx.Response]

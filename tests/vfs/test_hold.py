@@ -12,7 +12,7 @@ from engine_harness import DEADLINE_S, QUICK, Mounted, eventually, mounted, run
 from kept_versions import kept_versions, lost_bytes
 from model_remote import ModelRemote
 
-from jobfs.engine.backlog import Unsynced
+from jobfs.engine.leftover import Unsynced
 from jobfs.engine.review import InTheWay, Published, Review
 from jobfs.engine.session import Options
 from jobfs.errors import NotFound, ServerFailure, Unreachable

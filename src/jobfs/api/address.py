@@ -119,3 +119,11 @@ def segment(identifier: str) -> str:
         return quote(identifier, safe="")
     except UnicodeEncodeError:
         raise errors.InvalidPath("an identifier is not valid text", "copy it from a listing") from None
+
+
+def base_of_runs(url: str) -> str:
+    """Return the address with its prefix: ``/v1`` on a host named ``api.``, ``/api/v1`` on any other."""
+    base = parse_base(url)
+    if base.path:
+        return str(base)
+    return f"{base}/v1" if base.host.startswith("api.") else f"{base}/api/v1"

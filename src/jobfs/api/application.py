@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from jobfs import errors
 from jobfs.api import wire
 from jobfs.api.address import segment
+from jobfs.api.answer import inside
 from jobfs.api.body import Json
 from jobfs.api.call import Call
 from jobfs.api.items import Items
@@ -80,4 +81,4 @@ class Application:
 
     def _read(self, answer: object) -> ApplicationWorkspace:
         subject = "application workspace"
-        return wire.read_one(ApplicationWorkspace, wire.inside(answer, ("workspace",), subject), subject)
+        return wire.read_one(ApplicationWorkspace, inside(answer, ("workspace",), subject), subject)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from jobfs import errors
+from jobfs.api.answer import parse_json
 from jobfs.api.keys import KeyKind
-from jobfs.api.wire import parse_json
 
 KEPT_BODY_BYTES = 64 * 1024
 _REASON_CHARACTERS = 500

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from jobfs import errors
-from jobfs.api import wire
 from jobfs.api.address import segment
+from jobfs.api.answer import WRONG_ANSWER, ItemPage, inside, read_rows, to_item, total_of
 from jobfs.api.body import FilePart, Json, Multipart
 from jobfs.api.call import Call
 from jobfs.api.failures import AnswerTooLarge
@@ -144,7 +144,7 @@ class Items:
         self._lifecycle = lifecycle
         self._has_leading_slash = False
 
-    async def list_page(self, *, skip: int, take: int = PAGE_ROWS) -> wire.ItemPage:
+    async def list_page(self, *, skip: int, take: int = PAGE_ROWS) -> ItemPage:
         """Return one page (contract I-33). Consistency over pages is the caller's matter (protocol P).
 
         :param take: 1 to 100.
@@ -280,22 +280,22 @@ class Items:
     def _spelt(self, path: str) -> str:
         return f"/{path}" if self._has_leading_slash else path
 
-    def _page(self, answer: object) -> wire.ItemPage:
-        values = wire.inside(answer, ("workspaceItems", "items"), self._subject)
-        items, malformed = wire.read_rows(values, self._read, self._subject)
+    def _page(self, answer: object) -> ItemPage:
+        values = inside(answer, ("workspaceItems", "items"), self._subject)
+        items, malformed = read_rows(values, self._read, self._subject)
         if items:
             self._has_leading_slash = all(item.raw_path.startswith("/") for item in items)
-        return wire.ItemPage(items, wire.total_of(answer), malformed)
+        return ItemPage(items, total_of(answer), malformed)
 
     def _read(self, value: object) -> Item:
-        return wire.to_item(value, self._lifecycle)
+        return to_item(value, self._lifecycle)
 
     def _one(self, answer: object, subject: str) -> Item:
-        value = wire.inside(answer, ("workspaceItem", "item"), subject)
+        value = inside(answer, ("workspaceItem", "item"), subject)
         try:
             return self._read(value)
         except ValueError:
-            raise errors.ProtocolViolation(f"{subject}: the answer is no usable item", wire.WRONG_ANSWER) from None
+            raise errors.ProtocolViolation(f"{subject}: the answer is no usable item", WRONG_ANSWER) from None
 
     def _item_call(self, method: str, item: ItemId, suffix: str = "", **more: Any) -> Call:
         return self._call(method, f"{self._path}{segment(item)}{suffix}", f"item {item}", **more)

@@ -1,6 +1,7 @@
 """Runs and their artifacts (endpoints 28 to 32), and the files of one run as something to mount.
 
-The base of the transport holds host and prefix (contract E-1); ``base_of`` adds the prefix where only a host is given.
+The base of the transport holds host and prefix (contract E-1); ``address.base_of_runs`` adds the prefix
+where only a host is given.
 """
 
 from __future__ import annotations
@@ -14,24 +15,17 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from jobfs import errors
-from jobfs.api import address, wire
+from jobfs.api import wire
 from jobfs.api.address import segment
+from jobfs.api.answer import ItemPage, normal_path, read_rows
 from jobfs.api.call import Call
 from jobfs.api.items import PAGE_ROWS, Download, open_download
 from jobfs.api.transport import Transport
 from jobfs.api.uploads import FilePool, bytes_call, run_call
-from jobfs.api.wire import Artifact, ItemPage, Run
+from jobfs.api.wire import Artifact, Run
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
 
 _PARALLEL_SIZES = 4
-
-
-def base_of(url: str) -> str:
-    """Return the address with its prefix: ``/v1`` on a host named ``api.``, ``/api/v1`` on any other."""
-    base = address.parse_base(url)
-    if base.path:
-        return str(base)
-    return f"{base}/v1" if base.host.startswith("api.") else f"{base}/api/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ class Runs:
         query |= {"cursor": cursor} if cursor is not None else {}
         query |= {"limit": str(limit)} if limit is not None else {}
         answer = await self._transport.json(run_call("GET", "/runs", "runs", query=query))
-        runs, _ = wire.read_rows(_member(answer, "runs"), Run.model_validate, "runs")
+        runs, _ = read_rows(_member(answer, "runs"), Run.model_validate, "runs")
         following = answer.get("nextCursor") if isinstance(answer, Mapping) else None
         return RunPage(runs, following if isinstance(following, str) and following else None)
 
@@ -184,7 +178,7 @@ class RunFiles:
     @asynccontextmanager
     async def download(self, item: ItemId, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Download]:
         """Open the content. A range is a wish: see ``Download.offset``."""
-        path = wire.normal_path(item)
+        path = normal_path(item)
         async with self._runs.download_artifact(self.run_id, path, offset=offset, length=length) as download:
             yield download
 
@@ -238,7 +232,7 @@ class RunFiles:
         return Item(
             id=ItemId(artifact.path),
             kind=Kind.FILE,
-            path=wire.normal_path(artifact.path),
+            path=normal_path(artifact.path),
             raw_path=artifact.path,
             permission=Permission.READ_ONLY,
             lifecycle=Lifecycle.EXPERT_JOB,
@@ -266,7 +260,7 @@ def _member(answer: object, name: str) -> object:
 
 def _artifacts(values: object, subject: str) -> list[Artifact]:
     """Return the artifacts, the first of each path."""
-    rows, _ = wire.read_rows(values, _artifact, subject)
+    rows, _ = read_rows(values, _artifact, subject)
     first: dict[str, Artifact] = {}
     for artifact in rows:
         first.setdefault(artifact.path, artifact)

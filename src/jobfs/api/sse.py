@@ -1,9 +1,13 @@
-"""Server-sent events, the whole grammar (HTML, section 9.2.6). Pure: bytes in, events out."""
+"""Server-sent events, the whole grammar (HTML, section 9.2.6): bytes in, events out, and the JSON in them."""
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
+
+from jobfs.api.answer import parse_json
 
 MOST_EVENT_CHARACTERS = 16 * 1024 * 1024
 
@@ -79,3 +83,40 @@ class EventParser:
         self._data, self._name, self._held = [], "", 0
         self.oversized += is_oversized
         return Event(name or "message", "\n".join(data)) if data and not is_oversized else None
+
+
+class Chunks(Protocol):
+    """An open answer."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield its body as it arrives."""
+
+
+class Messages:
+    """The JSON values of the messages in a stream."""
+
+    def __init__(self, stream: Chunks) -> None:
+        self._stream = stream
+        self._parser = EventParser()
+        self._unread = 0
+
+    @property
+    def skipped(self) -> int:
+        """Events that were no JSON, or too large to be a message."""
+        return self._unread + self._parser.oversized
+
+    async def __aiter__(self) -> AsyncIterator[object]:
+        """Yield the values as they come.
+
+        :raises Unreachable: where the connection broke.
+        """
+        async for chunk in self._stream.chunks():
+            for event in self._parser.feed(chunk):
+                if event.name != "message":
+                    continue
+                try:
+                    value = parse_json(event.data.encode())
+                except ValueError:
+                    self._unread += 1
+                    continue
+                yield value

@@ -1,4 +1,4 @@
-"""The studio's jobs, their instances and checkpoints (endpoints 1 to 6 and 14 to 19), and one job's workspace.
+"""The studio's jobs, their instances and checkpoints (endpoints 1 to 6 and 14 to 19).
 
 Starting and continuing are never repeated after an unclear outcome (contract J-16): ``OutcomeUnknown`` or
 ``ServerFailure`` says that the job may exist, and the caller lists before trying again.
@@ -6,7 +6,6 @@ Starting and continuing are never repeated after an unclear outcome (contract J-
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,25 +15,20 @@ from typing import Any, Literal, TypeVar
 from jobfs import errors
 from jobfs.api import wire
 from jobfs.api.address import segment
+from jobfs.api.answer import inside, read_rows, total_of
 from jobfs.api.application import Application
 from jobfs.api.body import FilePart, Json, Multipart
 from jobfs.api.call import Call
 from jobfs.api.items import PAGE_ROWS, Items
 from jobfs.api.keys import KeyKind
-from jobfs.api.sse import EventParser
+from jobfs.api.sse import Messages
 from jobfs.api.transport import Stream, Transport
-from jobfs.api.wire import Checkpoint, Instance, InstanceToRun, ItemPage, Job, Rows, parse_json
+from jobfs.api.wire import Checkpoint, Instance, InstanceToRun, Job, Rows
+from jobfs.api.workspace import JOBS, PREFIX, Workspace, checkpoints_call, job_path
 from jobfs.model import Lifecycle
 
-_log = logging.getLogger(__name__)
-
-PREFIX = "/api/studio/v1"
-_JOBS = f"{PREFIX}/expert_jobs/"
 _ANSWER = "interactiveToolCallResult"
 _MOST_QUERY_CHARACTERS = 20480
-_MOST_SEEN = 10_000
-"""Checkpoints that are remembered: one that comes again after so many others costs a listing and nothing else."""
-
 _W = TypeVar("_W", bound=wire.Wire)
 
 JobFile = str | Path
@@ -70,11 +64,11 @@ class Studio:
 
     def workspace(self, job_id: str) -> Workspace:
         """Return the workspace of a job; nothing is asked of the server yet."""
-        return Workspace(self, job_id)
+        return Workspace(self._transport, job_id)
 
     def items(self, job_id: str) -> Items:
         """Return the items of a job's instance."""
-        path = f"{_job_path(job_id)}/workspace_instance/items/"
+        path = f"{job_path(job_id)}/workspace_instance/items/"
         return Items(self._transport, path, f"workspace of job {job_id}", Lifecycle.EXPERT_JOB)
 
     async def list_jobs(
@@ -95,7 +89,7 @@ class Studio:
         query = {"take": str(take), "skip": str(skip)}
         wishes = {"applicationId": application_id, "filter": filter, "sort": sort, "order": order}
         query.update({name: value for name, value in wishes.items() if value is not None})
-        answer = await self._transport.json(Call(method="GET", path=_JOBS, subject="jobs", query=query))
+        answer = await self._transport.json(Call(method="GET", path=JOBS, subject="jobs", query=query))
         page = _rows(Job, answer, ("expertJobs",), "jobs")
         if filter is None:
             return page
@@ -124,7 +118,7 @@ class Studio:
     async def get_job(self, job_id: str) -> Job:
         """Return a job."""
         subject = f"job {job_id}"
-        return _job(await self._transport.json(Call(method="GET", path=_job_path(job_id), subject=subject)), subject)
+        return _job(await self._transport.json(Call(method="GET", path=job_path(job_id), subject=subject)), subject)
 
     async def start_job(
         self,
@@ -141,7 +135,7 @@ class Studio:
         :raises OutcomeUnknown: it may have been started.
         """
         body = _job_form({"expertKey": expert_key}, query, files, settings)
-        return await self._post_job(_JOBS, f"job of {expert_key}", body)
+        return await self._post_job(JOBS, f"job of {expert_key}", body)
 
     async def continue_job(
         self,
@@ -158,19 +152,19 @@ class Studio:
         """
         fields = {} if interactive_tool_call_result is None else {_ANSWER: _text(interactive_tool_call_result)}
         body = _job_form(fields, query, files, settings)
-        return await self._post_job(f"{_job_path(job_id)}/continue", f"job {job_id}", body)
+        return await self._post_job(f"{job_path(job_id)}/continue", f"job {job_id}", body)
 
     async def resume_job(self, job_id: str, checkpoint_id: str, query: str | None = None) -> Job:
         """Resume a job from a chosen checkpoint. Undocumented, so no server need know it (contract J-13)."""
         body = _job_form({"checkpointId": checkpoint_id}, query, (), None, must_ask=False)
-        return await self._post_job(f"{_job_path(job_id)}/resume_from", f"job {job_id}", body)
+        return await self._post_job(f"{job_path(job_id)}/resume_from", f"job {job_id}", body)
 
     async def update_status(self, job_id: str, status: str) -> Job:
         """Set the status of a job. Internal: needs the system key (endpoint 4)."""
         subject = f"status of job {job_id}"
         call = Call(
             method="POST",
-            path=_job_path(job_id),
+            path=job_path(job_id),
             subject=subject,
             body=Json({"status": status}),
             key=KeyKind.SYSTEM,
@@ -183,9 +177,9 @@ class Studio:
         :raises NotFound: also before the first step and after its retention (contract I-46).
         """
         subject = f"workspace of job {job_id}"
-        path = f"{_job_path(job_id)}/workspace_instance/"
+        path = f"{job_path(job_id)}/workspace_instance/"
         answer = await self._transport.json(Call(method="GET", path=path, subject=subject))
-        return wire.read_one(Instance, wire.inside(answer, ("workspaceInstance",), subject), subject)
+        return wire.read_one(Instance, inside(answer, ("workspaceInstance",), subject), subject)
 
     async def workspace_instance_to_run(self, job_id: str) -> InstanceToRun:
         """Return the instance with the values of its environment. Internal: needs the system key (endpoint 14).
@@ -193,16 +187,16 @@ class Studio:
         The values are ``SecretStr``; nothing of the answer reaches a log, an exception or a ``repr``.
         """
         subject = f"workspace to run of job {job_id}"
-        path = f"{_job_path(job_id)}/workspace_instance_to_run/"
+        path = f"{job_path(job_id)}/workspace_instance_to_run/"
         call = Call(method="GET", path=path, subject=subject, key=KeyKind.SYSTEM, is_sensitive=True)
         answer = await self._transport.json(call)
-        return wire.read_one(InstanceToRun, wire.inside(answer, ("workspaceInstanceToRun",), subject), subject)
+        return wire.read_one(InstanceToRun, inside(answer, ("workspaceInstanceToRun",), subject), subject)
 
     async def list_checkpoints(self, job_id: str, *, take: int = PAGE_ROWS, skip: int = 0) -> Rows[Checkpoint]:
         """Return one page of a job's checkpoints, oldest first (contract C-1, C-2)."""
         subject = f"checkpoints of job {job_id}"
         query = {"take": str(take), "skip": str(skip), "sort": "createdAt", "order": "asc"}
-        path = f"{_job_path(job_id)}/checkpoints/"
+        path = f"{job_path(job_id)}/checkpoints/"
         answer = await self._transport.json(Call(method="GET", path=path, subject=subject, query=query))
         page = _rows(Checkpoint, answer, ("checkpoints",), subject)
         return Rows(sorted(page.rows, key=lambda row: (row.step_number, row.started_at)), page.total, page.malformed)
@@ -210,7 +204,7 @@ class Studio:
     async def get_checkpoint(self, job_id: str, checkpoint_id: str) -> Checkpoint:
         """Return one checkpoint."""
         subject = f"checkpoint {checkpoint_id}"
-        path = f"{_job_path(job_id)}/checkpoints/{segment(checkpoint_id)}"
+        path = f"{job_path(job_id)}/checkpoints/{segment(checkpoint_id)}"
         return _checkpoint(await self._transport.json(Call(method="GET", path=path, subject=subject)), subject)
 
     async def create_checkpoint(
@@ -224,20 +218,14 @@ class Studio:
         """Record a step of a job; for its runtime (contract C-9)."""
         subject = f"checkpoint of job {job_id}"
         body = Json({"checkpoint": dict(checkpoint), "step": dict(step)})
-        path = f"{_job_path(job_id)}/checkpoints/"
+        path = f"{job_path(job_id)}/checkpoints/"
         call = Call(method="POST", path=path, subject=subject, body=body, key=key)
         return _checkpoint(await self._transport.json(call), subject)
 
     @asynccontextmanager
     async def stream_checkpoints(self, job_id: str) -> AsyncIterator[CheckpointStream]:
         """Open the stream of a job's checkpoints, an accelerator of polling and nothing more (contract C-5 to C-7)."""
-        call = Call(
-            method="GET",
-            path=f"{_job_path(job_id)}/checkpoints/stream",
-            subject=f"checkpoints of job {job_id}",
-            is_endless=True,
-        )
-        async with self._transport.stream(call) as stream:
+        async with self._transport.stream(checkpoints_call(job_id)) as stream:
             yield CheckpointStream(stream)
 
     async def _post_job(self, path: str, subject: str, body: Multipart) -> Job:
@@ -254,101 +242,39 @@ class CheckpointStream:
     """
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._parser = EventParser()
+        self._messages = Messages(stream)
         self._unread = 0
 
     @property
     def skipped(self) -> int:
         """Events that were no checkpoint, or too large to be one."""
-        return self._unread + self._parser.oversized
+        return self._unread + self._messages.skipped
 
     async def __aiter__(self) -> AsyncIterator[Checkpoint]:
         """Yield checkpoints as they come.
 
         :raises Unreachable: where the connection broke.
         """
-        async for chunk in self._stream.chunks():
-            for event in self._parser.feed(chunk):
-                if event.name != "message":
-                    continue
-                try:
-                    checkpoint = Checkpoint.model_validate(parse_json(event.data.encode()))
-                except ValueError:
-                    self._unread += 1
-                    continue
-                yield checkpoint
-
-
-class Workspace(Items):
-    """A job's workspace; satisfies ``engine.remote.Remote``."""
-
-    def __init__(self, studio: Studio, job_id: str) -> None:
-        path = f"{_job_path(job_id)}/workspace_instance/items/"
-        super().__init__(studio._transport, path, f"workspace of job {job_id}", Lifecycle.EXPERT_JOB)
-        self._studio = studio
-        self._is_known_empty = False
-        self._seen: dict[int, None] = {}
-        self.job_id = job_id
-
-    @property
-    def is_read_only(self) -> bool:
-        """Whether nothing can be written there at all: never so for a job."""
-        return False
-
-    async def status(self) -> str:
-        """Return the job's status."""
-        return (await self._studio.get_job(self.job_id)).status
-
-    async def hints(self) -> AsyncIterator[Checkpoint]:
-        """Yield the expert's checkpoints as they come, each once however often the stream is opened anew.
-
-        The stream is optional (contract C-5); where there is none, or it breaks, this ends.
-        """
-        try:
-            async with self._studio.stream_checkpoints(self.job_id) as stream:
-                async for checkpoint in stream:
-                    mark = hash(checkpoint.id)
-                    if mark not in self._seen:
-                        self._seen[mark] = None
-                        if len(self._seen) > _MOST_SEEN:
-                            del self._seen[next(iter(self._seen))]
-                        yield checkpoint
-        except errors.ApiError as error:
-            _log.debug("no checkpoint stream: %s", error)
-
-    async def list_page(self, *, skip: int, take: int = PAGE_ROWS) -> ItemPage:
-        """Return one page of the items, in no promised order.
-
-        Some servers answer for a job that is gone with an empty list. The first empty answer after one that was not is
-        therefore confirmed by reading the instance (contract T-7).
-
-        :raises NotFound: where the job or its instance is not there.
-        """
-        page = await super().list_page(skip=skip, take=take)
-        if page.items:
-            self._is_known_empty = False
-        elif not page.malformed and not page.total and not self._is_known_empty:
-            await self._studio.instance(self.job_id)
-            self._is_known_empty = True
-        return page
-
-
-def _job_path(job_id: str) -> str:
-    return f"{_JOBS}{segment(job_id)}"
+        async for value in self._messages:
+            try:
+                checkpoint = Checkpoint.model_validate(value)
+            except ValueError:
+                self._unread += 1
+                continue
+            yield checkpoint
 
 
 def _job(answer: object, subject: str) -> Job:
-    return wire.read_one(Job, wire.inside(answer, ("expertJob",), subject), subject)
+    return wire.read_one(Job, inside(answer, ("expertJob",), subject), subject)
 
 
 def _checkpoint(answer: object, subject: str) -> Checkpoint:
-    return wire.read_one(Checkpoint, wire.inside(answer, ("checkpoint",), subject), subject)
+    return wire.read_one(Checkpoint, inside(answer, ("checkpoint",), subject), subject)
 
 
 def _rows(shape: type[_W], answer: object, names: Sequence[str], subject: str) -> Rows[_W]:
-    rows, malformed = wire.read_rows(wire.inside(answer, names, subject), shape.model_validate, subject)
-    return Rows(rows, wire.total_of(answer), malformed)
+    rows, malformed = read_rows(inside(answer, names, subject), shape.model_validate, subject)
+    return Rows(rows, total_of(answer), malformed)
 
 
 def _job_form(

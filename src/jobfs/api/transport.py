@@ -27,6 +27,7 @@ import httpx
 
 from jobfs import __version__, errors
 from jobfs.api import address
+from jobfs.api.answer import WRONG_ANSWER, parse_json
 from jobfs.api.body import Body
 from jobfs.api.call import Call, Redirects, Timeouts
 from jobfs.api.failures import (
@@ -41,7 +42,6 @@ from jobfs.api.keys import KeyKind, Keys
 from jobfs.api.lanes import Lanes, laying
 from jobfs.api.limiter import Limiter, Limits, Outcome, Slot
 from jobfs.api.retry import Retries, Setback, retry_after_s
-from jobfs.api.wire import WRONG_ANSWER, parse_json
 
 log = logging.getLogger("jobfs.api")
 

@@ -16,6 +16,7 @@ from typing import Any
 from jobfs import errors
 from jobfs.api import address, wire
 from jobfs.api.address import segment
+from jobfs.api.answer import WRONG_ANSWER
 from jobfs.api.body import FilePart, Json, Multipart, Raw
 from jobfs.api.call import Call, Redirects
 from jobfs.api.failures import Envelope
@@ -87,7 +88,7 @@ class FilePool:
         if order.transport == "presigned-put" and order.upload_id:
             return await self._put_signed(order, Raw(source, content_type), subject)
         raise errors.ProtocolViolation(
-            f"{subject}: the server orders an unknown way of upload ({order.transport[:40]!r})", wire.WRONG_ANSWER
+            f"{subject}: the server orders an unknown way of upload ({order.transport[:40]!r})", WRONG_ANSWER
         )
 
     async def _post_form(self, order: UploadOrder, part: FilePart, purpose: str | None, subject: str) -> PoolFile:

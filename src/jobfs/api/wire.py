@@ -1,4 +1,4 @@
-"""The shapes of answers, read openly.
+"""The shapes of answers, read openly; ``answer`` reads what all of them share, and the items.
 
 Only the fields without which a client cannot work are demanded (``x-client-minimum`` of the contract). Unknown fields
 are ignored, unknown enum values kept as text, and any other field that is missing, null or of a wrong type counts as
@@ -7,22 +7,16 @@ absent. A broken row of a list costs that row alone, and is counted.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from jobfs import errors
-from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
-
-log = logging.getLogger("jobfs.api")
-
-_MOST_BYTES = 2**63 - 1
+from jobfs.api.answer import MOST_BYTES, WRONG_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +200,7 @@ class Artifact(Wire):
     role: Text = ""
     step_name: Text = ""
     content_type: Text = ""
-    size: Annotated[int | None, Field(ge=0, le=_MOST_BYTES), Else(None)] = None
+    size: Annotated[int | None, Field(ge=0, le=MOST_BYTES), Else(None)] = None
 
 
 class PoolFile(Wire):
@@ -231,48 +225,6 @@ class UploadOrder(Wire):
     max_file_size_bytes: Number = None
 
 
-class _Meta(Wire):
-    total: Annotated[int | None, Field(ge=0, le=_MOST_BYTES), Else(None)] = None
-
-
-class _RawItem(Wire):
-    """An item of either dialect. The size is demanded of files only, so it is checked apart."""
-
-    type: Name
-    id: Name
-    path: str
-    owner: Text = ""
-    lifecycle: Text = ""
-    permission: Text = ""
-    created_at: Text = ""
-    updated_at: Text = ""
-    key: Text = ""
-    mime_type: Text = ""
-    size: Annotated[int, Field(ge=0, le=_MOST_BYTES), Else(-1)] = -1
-
-
-_KINDS = {
-    "workspaceItemFile": Kind.FILE,
-    "workspaceItemDirectory": Kind.DIRECTORY,
-    "file": Kind.FILE,
-    "directory": Kind.DIRECTORY,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ItemPage:
-    """One page of an item list, in no promised order.
-
-    :param total: the number of items that the server claims; None where it does not say.
-    :param malformed: rows that could not be read. A page that has any is not the whole truth, so nothing that is
-        missing from it may be taken for deleted.
-    """
-
-    items: Sequence[Item]
-    total: int | None
-    malformed: int = 0
-
-
 _W = TypeVar("_W", bound=Wire)
 
 
@@ -283,95 +235,6 @@ class Rows(Generic[_W]):
     rows: Sequence[_W]
     total: int | None
     malformed: int = 0
-
-
-_JSON: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(defer_build=True))
-
-
-def parse_json(body: bytes) -> object:
-    """Return the JSON value of a body.
-
-    A lone surrogate, legal in JSON and not in UTF-8, must not cost a whole list, so the slower parser that lets it
-    through has the second word.
-
-    :raises ValueError: where it is no JSON, or nested beyond all reason.
-    """
-    try:
-        return _JSON.validate_json(body)
-    except ValueError:
-        try:
-            return json.loads(body)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-
-
-def normal_path(raw: str) -> str:
-    """Return the normal form of a path (contract, view rule 1): one leading and one trailing slash stripped."""
-    return raw.removeprefix("/").removesuffix("/")
-
-
-def to_item(value: object, default_lifecycle: Lifecycle = Lifecycle.EXPERT_JOB) -> Item:
-    """Read one item of either dialect (contract I-1, I-2).
-
-    Paths that are not clean are passed on: the view rules decide how to show them. An unknown permission reads as
-    read-only and an unknown lifecycle as shared, the careful choice in both cases.
-
-    :param default_lifecycle: for an answer that names none.
-    :raises ValueError: where the minimum is missing, or a value cannot be stored at all.
-    """
-    raw = _RawItem.model_validate(value)
-    kind = _KINDS.get(raw.type)
-    if kind is Kind.FILE and raw.size < 0:
-        raise ValueError("a file without a usable size")
-    if raw.id in (".", ".."):
-        raise ValueError("an id that cannot be addressed")
-    for text in (raw.id, raw.path, raw.key, raw.updated_at, raw.mime_type):
-        text.encode()
-    return Item(
-        id=ItemId(raw.id),
-        kind=kind,
-        path=normal_path(raw.path),
-        raw_path=raw.path,
-        permission=_permission(raw.permission),
-        lifecycle=_lifecycle(raw.lifecycle, default_lifecycle),
-        owner=raw.owner,
-        created_at=raw.created_at,
-        updated_at=raw.updated_at,
-        size=raw.size if kind is Kind.FILE else 0,
-        key=raw.key,
-        mime_type=raw.mime_type,
-    )
-
-
-def _permission(text: str) -> Permission:
-    return Permission.READ_WRITE if text in ("readWrite", "") else Permission.READ_ONLY
-
-
-def _lifecycle(text: str, default: Lifecycle) -> Lifecycle:
-    if not text:
-        return default
-    return Lifecycle.EXPERT_JOB if text == "expertJob" else Lifecycle.APPLICATION
-
-
-_R = TypeVar("_R")
-
-
-def read_rows(values: object, read: Callable[[object], _R], subject: str) -> tuple[list[_R], int]:
-    """Read the rows of a list and count those that cannot be read; one warning names how many.
-
-    :raises ProtocolViolation: where it is no list.
-    """
-    if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
-        raise errors.ProtocolViolation(f"{subject}: the answer has no list in it", WRONG_ANSWER)
-    rows: list[_R] = []
-    for value in values:
-        try:
-            rows.append(read(value))
-        except ValueError:
-            continue
-    if malformed := len(values) - len(rows):
-        log.warning("%s: %d rows of the list cannot be read and are left out", subject, malformed)
-    return rows, malformed
 
 
 def read_one(shape: type[_W], value: object, subject: str) -> _W:
@@ -386,25 +249,6 @@ def read_one(shape: type[_W], value: object, subject: str) -> _W:
         raise errors.ProtocolViolation(f"{subject}: the answer lacks a usable {fields[:200]}", WRONG_ANSWER) from None
 
 
-def inside(answer: object, names: Iterable[str], subject: str) -> object:
-    """Return what is under ``data`` by the first of these names that is there (contract I-1).
-
-    :raises ProtocolViolation: where none is.
-    """
-    data = answer.get("data") if isinstance(answer, Mapping) else None
-    if isinstance(data, Mapping):
-        for name in names:
-            if data.get(name) is not None:
-                return data[name]
-    raise errors.ProtocolViolation(f"{subject}: the answer lacks what was asked for", WRONG_ANSWER)
-
-
-def total_of(answer: object) -> int | None:
-    """Return ``meta.total`` of a list, None where it is not given."""
-    meta = answer.get("meta") if isinstance(answer, Mapping) else None
-    return _Meta.model_validate(meta).total if isinstance(meta, Mapping) else None
-
-
 def parse_time(text: str) -> datetime | None:
     """Return a timestamp in UTC, None where it cannot be read (contract T-13); one without a zone is taken as UTC."""
     try:
@@ -412,6 +256,3 @@ def parse_time(text: str) -> datetime | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-WRONG_ANSWER = "check the server address; if it is right, the server and this version of jobfs do not fit"

@@ -22,13 +22,12 @@ import typer
 from jobfs.cli.checks import machine_findings
 from jobfs.cli.choices import chosen
 from jobfs.cli.doctor import server_report
+from jobfs.cli.logbook import LOG_NAME
 from jobfs.cli.order import CRASH_NAME
-from jobfs.cli.report import identity
-from jobfs.cli.service import LOG_NAME
 from jobfs.cli.terminal import progress, say, tell
 from jobfs.errors import JobfsError
 from jobfs.workspace import settings
-from jobfs.workspace.instance import Instance, instances
+from jobfs.workspace.instance import Instance, identity, instances
 from jobfs.workspace.settings import Chosen, config_directory
 from jobfs.workspace.variables import SECRET_VARIABLES
 

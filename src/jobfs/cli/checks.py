@@ -18,7 +18,7 @@ from enum import Enum, unique
 from pathlib import Path
 
 from jobfs import __version__
-from jobfs.cli.mounted import FUSE_DEVICE
+from jobfs.cli.device import FUSE_DEVICE
 from jobfs.cli.terminal import human_size
 from jobfs.workspace.settings import config_directory
 from jobfs.workspace.states import state_root

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_writable, run
+from jobfs.cli.remote import open_writable, run
 from jobfs.errors import SettingsError
 from jobfs.model import Permission
 from jobfs.workspace.changes import open_writer

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
-from jobfs.cli.terminal import tell
-from jobfs.workspace import settings
+from jobfs.cli.order import settings_of
 from jobfs.workspace.settings import Chosen, Settings
 
 
@@ -19,7 +16,4 @@ def chosen(context: typer.Context) -> Chosen:
 
 def load_settings(context: typer.Context) -> Settings:
     """Decide server and key, and tell the warnings."""
-    found = settings.load(chosen(context), os.environ)
-    for warning in found.warnings:
-        tell(f"jobfs: warning: {warning}")
-    return found
+    return settings_of(chosen(context))

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import run
 from jobfs.cli.failures import TO_DO
+from jobfs.cli.remote import run
 from jobfs.cli.review import copy_of
 from jobfs.cli.terminal import say, say_json, shown
 from jobfs.errors import SettingsError

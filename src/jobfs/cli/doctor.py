@@ -13,9 +13,9 @@ from jobfs.api.transport import Transport
 from jobfs.cli import abilities
 from jobfs.cli.checks import Finding, Verdict, machine_findings
 from jobfs.cli.choices import chosen
-from jobfs.cli.context import run
 from jobfs.cli.probes import probing
 from jobfs.cli.reach import check_job, server_findings
+from jobfs.cli.remote import run
 from jobfs.cli.terminal import progress, say, say_json, shown
 from jobfs.errors import ApiError, JobfsError, SettingsError
 from jobfs.workspace import settings

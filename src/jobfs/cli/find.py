@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_remote, run
+from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import say, say_json, shown
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings

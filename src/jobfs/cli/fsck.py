@@ -23,8 +23,7 @@ import typer
 from jobfs.cli.terminal import say, say_json, shown, tell
 from jobfs.errors import MountError, StateCorrupt, StateLocked
 from jobfs.model import ROOT, BlobId
-from jobfs.planner.naming import alias_name, conflict_name
-from jobfs.planner.plan import ConflictStamp
+from jobfs.planner.naming import ConflictStamp, alias_name, conflict_name
 from jobfs.store.blobs import Blobs
 from jobfs.store.lock import DirectoryLock
 from jobfs.store.repair import decide

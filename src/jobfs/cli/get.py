@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_remote, run
+from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import Progress, progress, shown, tell
 from jobfs.engine.remote import Remote
 from jobfs.errors import JobfsError, Refused, SettingsError

@@ -12,17 +12,18 @@ import typer
 from jobfs.api.studio import JobFile, JobSettings, Studio
 from jobfs.api.wire import Checkpoint, Job
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_studio, run
+from jobfs.cli.context import open_studio
 from jobfs.cli.failures import STATUS_CODES
 from jobfs.cli.fronts import Lines, Listener, front_of
 from jobfs.cli.once import folder_order
+from jobfs.cli.remote import run
 from jobfs.cli.terminal import say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
 from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
-from jobfs.workspace.connection import check_changes
 from jobfs.workspace.follow import describe_step, follow
 from jobfs.workspace.instance import tell_mounts
+from jobfs.workspace.line import check_changes
 from jobfs.workspace.places import parse_job
 from jobfs.workspace.settings import Settings
 

@@ -6,8 +6,12 @@ command may load.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
+
+_SWITCH_S = 0.0005
+"""How long the loading thread may go on while the loop waits for its turn, at each answer that comes."""
 
 
 def load(part: str) -> Any:
@@ -16,3 +20,18 @@ def load(part: str) -> Any:
     :param part: its name: a command's (``app``), ``serving`` for what serves, ``pictures`` for what draws.
     """
     return import_module(f"jobfs.cli.{part}")
+
+
+async def load_aside(part: str) -> Any:
+    """Return a module of this room; the loop goes on while it is loaded, in a thread.
+
+    :param part: see ``load``.
+    """
+    from asyncio import to_thread
+
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        return await to_thread(load, part)
+    finally:
+        sys.setswitchinterval(before_s)

@@ -12,7 +12,8 @@ import typer
 
 from jobfs.api.address import DEFAULT_BASE, parse_base
 from jobfs.cli.choices import chosen
-from jobfs.cli.context import open_studio, run
+from jobfs.cli.context import open_studio
+from jobfs.cli.remote import run
 from jobfs.cli.terminal import progress, say, shown, tell
 from jobfs.errors import SettingsError, Unauthenticated
 from jobfs.workspace.keystore import (

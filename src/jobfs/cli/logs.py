@@ -13,8 +13,8 @@ from typing import IO, Annotated
 
 import typer
 
+from jobfs.cli.logbook import LOG_NAME
 from jobfs.cli.mount import LevelChoice
-from jobfs.cli.service import LOG_NAME
 from jobfs.cli.terminal import say, shown, tell
 from jobfs.workspace.instance import find
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_remote, run
+from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import human_size, say, say_json, say_table, shown
 from jobfs.model import Permission
 from jobfs.workspace.places import Place, parse_place

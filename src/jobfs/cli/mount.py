@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from enum import Enum, unique
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from jobfs.cli.choices import load_settings
-from jobfs.cli.order import Order, server_of
-from jobfs.cli.overview import tell_ready
-from jobfs.cli.points import check_mount_point
-from jobfs.cli.starting import serve_here, start_in_background
+from jobfs.cli.choices import chosen
+from jobfs.cli.wishes import Wishes, begin
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
-from jobfs.errors import SettingsError
 from jobfs.fuse.options import Wake
-from jobfs.workspace.places import parse_place
-from jobfs.workspace.profiles import parse_size
-from jobfs.workspace.states import real_directory, state_root
 
 
 @unique
@@ -128,57 +121,28 @@ def mount(
     log_level: LevelOption = LevelChoice.INFO,
 ) -> None:
     """Mount the workspace of a job. When this returns it is ready; it is served in the background until umount."""
-    settings = load_settings(context)
-    order = Order(
-        job=_whole(job),
-        directory=_usable(directory),
-        **server_of(settings),
-        state_root=str(state_root().absolute()),
-        transport=transport.value,
+    wishes = Wishes(
+        job=job,
+        directory=directory,
+        is_foreground=foreground,
+        is_read_only=read_only,
         may_fall_back=fallback,
-        is_read_only=read_only or settings.is_read_only,
+        transport=transport.value,
         allow_other=allow_other,
         wake=wake.value,
         ignore=tuple(ignore or ()),
         conflict=conflict.value,
         prefetch=prefetch.value,
-        fsync_remote=fsync is FsyncChoice.REMOTE,
+        fsync=fsync.value,
         write_through=write_through,
-        max_deletions=allowed_deletions(max_delete, is_any=yes),
+        cache_size=cache_size,
+        is_held=hold,
+        history_size=history_size,
+        history_days=history_days,
+        max_delete=max_delete,
+        may_delete=yes,
         timeout_s=timeout,
         drain_timeout_s=drain_timeout,
-        is_held=hold,
         log_level=log_level.value,
-        cache_bytes=None if cache_size is None else parse_size(cache_size),
-        **kept_for(history_size, history_days),
     )
-    _begin(order, is_foreground=foreground)
-
-
-def _usable(directory: Path) -> str:
-    point = real_directory(directory)
-    check_mount_point(Path(point))
-    return point
-
-
-def _begin(order: Order, *, is_foreground: bool) -> None:
-    if is_foreground:
-        raise typer.Exit(serve_here(order))
-    tell_ready(start_in_background(order))
-
-
-def allowed_deletions(number: int | None, *, is_any: bool) -> int | None:
-    """Return what ``--max-delete`` and ``--yes`` come to: None is any number."""
-    return None if is_any else number or 0
-
-
-def _whole(job: str) -> str:
-    place = parse_place(job)
-    if place.path:
-        raise SettingsError("only a whole workspace can be mounted", f"write jobfs mount {place.job} DIR")
-    return place.job
-
-
-def kept_for(size: str | None, days: float | None) -> dict[str, Any]:
-    """Return what an order says about the history, as its values by name."""
-    return {"history_bytes": None if size is None else parse_size(size), "history_days": days}
+    raise typer.Exit(begin(chosen(context), wishes))

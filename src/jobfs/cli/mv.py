@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_writable, run
+from jobfs.cli.remote import open_writable, run
 from jobfs.errors import Refused, SettingsError
 from jobfs.workspace.changes import check_parent, open_writer, target_in
 from jobfs.workspace.places import Place, parse_place

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import typer
 
-from jobfs.cli.context import open_remote, run
-from jobfs.cli.mounted import hold_first
+from jobfs.cli.beginning import hold_first
+from jobfs.cli.logbook import logged_to
 from jobfs.cli.order import Order, server_of
 from jobfs.cli.outcome import Outcome, check_complete, outcome_of
-from jobfs.cli.service import logged_to
+from jobfs.cli.remote import open_remote, run
 from jobfs.cli.synced import FolderFront, sync_options
 from jobfs.cli.terminal import progress
 from jobfs.engine.hold import is_held
@@ -26,9 +26,9 @@ from jobfs.errors import SettingsError
 from jobfs.folder.root import stand_in
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
-from jobfs.workspace.connection import meter_of
 from jobfs.workspace.ended import note_unsent
 from jobfs.workspace.instance import FOLDER, Instance, check_apart
+from jobfs.workspace.line import meter_of
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.places import parse_place
 from jobfs.workspace.settings import Settings

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobfs.cli.terminal import tell
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.workspace.profiles import Pacing
-from jobfs.workspace.settings import Settings
+from jobfs.workspace.settings import Chosen, Settings, load
 
 CRASH_NAME = "crash.txt"
 """The file in the folder of all states that keeps the last complaints of a process in the background."""
@@ -32,7 +34,7 @@ class Order:
     :param history_bytes: what old versions may take. :param history_days: how long they stay. None: as said last.
     :param timeout_s: how long a program waits for a server that gives nothing; of a mount.
     :param is_held: hold changes from now on; else it is as it was, held or not.
-    :param log_level: see ``service.logged_to``.
+    :param log_level: see ``logbook.logged_to``.
     :param drain_timeout_s: how long an end may take to send what is left.
     """
 
@@ -85,6 +87,17 @@ class Order:
         values: dict[str, Any] = json.loads(line)
         tuples = {name: tuple(values[name]) for name in _TUPLES}
         return cls(**{**values, **tuples, "pacing": Pacing(**values["pacing"])})
+
+
+def settings_of(general: Chosen) -> Settings:
+    """Decide server and key, and tell the warnings.
+
+    :raises SettingsError: there is no key, or a file or profile is missing or cannot be read.
+    """
+    found = load(general, os.environ)
+    for warning in found.warnings:
+        tell(f"jobfs: warning: {warning}")
+    return found
 
 
 def server_of(settings: Settings) -> dict[str, Any]:

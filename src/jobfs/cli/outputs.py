@@ -11,10 +11,11 @@ import typer
 from jobfs.api.runs import Runs
 from jobfs.api.wire import Run
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_runs, run
+from jobfs.cli.context import open_runs
 from jobfs.cli.failures import RUN_CODES
 from jobfs.cli.fronts import Listener, front_of
 from jobfs.cli.once import folder_order, synchronise
+from jobfs.cli.remote import run
 from jobfs.cli.sync import DirectoryArgument, EventsOption
 from jobfs.cli.terminal import say, shown
 from jobfs.cli.waiting import pull_while

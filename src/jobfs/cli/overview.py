@@ -21,6 +21,18 @@ _DOING = {
     "DeleteRemote": "deleting",
 }
 
+_HELD_NEXT = "jobfs push PATH sends it, jobfs revert PATH undoes it"
+
+_WORDS = {
+    "in step": "the server has it as it is here",
+    "on the server": "its bytes are brought here when they are read",
+    "waiting": "waits to be sent",
+    "held": f"held: {_HELD_NEXT}",
+    "sending": "is being sent",
+    "receiving": "is being brought here",
+    "local only": "stays on this machine, for its name is ignored",
+}
+
 
 def describe_status(one: Mapping[str, Any], now_s: float | None = None) -> list[str]:
     """Return the lines about one mount or synchronised folder, without anything that would steer a terminal.
@@ -134,3 +146,21 @@ def tell_ready(instance: Instance) -> None:
         say(f"{instance.job} is kept in step with {instance.directory}")
     else:
         say(f"{instance.job} is mounted on {instance.directory} ({instance.transport})")
+
+
+def describe_standing(one: Mapping[str, Any]) -> list[str]:
+    """Return the lines about one path, without anything that would steer a terminal."""
+    return [shown(line) for line in _standing(one)]
+
+
+def _standing(one: Mapping[str, Any]) -> Iterator[str]:
+    size = f", {human_size(one['size'])}" if one["kind"] == "file" and one["isHere"] else ""
+    gone = "" if one["isHere"] else ", deleted here"
+    reason = f": {one['reason']}" if one["state"] == "waiting" else ""
+    yield f"{one['path']}{'/' if one['kind'] == 'directory' else ''}{size}{gone}: {_WORDS[one['state']]}{reason}"
+    for name, words in (("waitingBelow", "not yet sent"), ("heldBelow", f"held: {_HELD_NEXT}")):
+        if one[name]:
+            yield f"  {many(one[name], 'change')} in it {words}"
+    if "conflictWith" in one:
+        yield f"  a conflict copy, beside {one['conflictWith']}"
+        yield f"    next: {one['next']}"

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from jobfs.api import wire
 from jobfs.api.address import segment
+from jobfs.api.answer import inside
 from jobfs.api.body import Json, Multipart
 from jobfs.api.call import Call
 from jobfs.api.items import Items
-from jobfs.api.studio import PREFIX, Studio
+from jobfs.api.studio import Studio
 from jobfs.api.transport import Transport
+from jobfs.api.workspace import PREFIX
 from jobfs.errors import NotFound, PathExists, Refused, Unauthenticated
 from jobfs.model import Item, Lifecycle, Permission
 
@@ -97,7 +98,7 @@ class Probe:
             answer = await self._transport.json(call)
         except (NotFound, Refused):
             return 0
-        rows = wire.inside(answer, ("workspaceItems", "items"), call.subject)
+        rows = inside(answer, ("workspaceItems", "items"), call.subject)
         return len(rows) if isinstance(rows, list) else 0
 
     async def _leading_slash(self) -> str:

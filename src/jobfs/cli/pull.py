@@ -14,10 +14,10 @@ from jobfs.cli.mount import (
     IgnoreOption,
     MaxDeleteOption,
     YesOption,
-    allowed_deletions,
 )
 from jobfs.cli.once import end_with, folder_order, synchronise, try_out
 from jobfs.cli.sync import DeleteOption, DirectoryArgument, DryRunOption, EventsOption, JobArgument
+from jobfs.cli.wishes import allowed_deletions
 
 
 def register(app: typer.Typer) -> None:

@@ -10,24 +10,24 @@ from typing import Annotated, Any
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import run
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.fronts import front_of
-from jobfs.cli.mount import IgnoreOption, MaxDeleteOption, YesOption, allowed_deletions
+from jobfs.cli.left import tell_left
+from jobfs.cli.mount import IgnoreOption, MaxDeleteOption, YesOption
 from jobfs.cli.once import approve_folder, end_with, folder_order, synchronise, try_out
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome
-from jobfs.cli.serving import tell_left
+from jobfs.cli.remote import run
 from jobfs.cli.sync import DeleteOption, DryRunOption, EventsOption
 from jobfs.cli.terminal import Progress, many, progress, say, shown, tell
-from jobfs.engine.backlog import Unsynced
+from jobfs.cli.wishes import allowed_deletions
+from jobfs.engine.leftover import Unsynced, unsynced_of
 from jobfs.errors import MountError, SettingsError
 from jobfs.model import ROOT
-from jobfs.workspace.connection import check_changes
 from jobfs.workspace.copies import asking
 from jobfs.workspace.ended import unsent_of
 from jobfs.workspace.instance import FOLDER, Instance, find, instances
-from jobfs.workspace.review import unsynced_of
+from jobfs.workspace.line import check_changes
 from jobfs.workspace.states import real_directory
 
 

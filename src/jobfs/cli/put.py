@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_writable, run
+from jobfs.cli.remote import open_writable, run
 from jobfs.cli.terminal import Progress, progress, tell
 from jobfs.errors import JobfsError, PathExists, SettingsError
 from jobfs.planner.naming import check_path

@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 
 from jobfs.api.address import segment
 from jobfs.api.call import Call
-from jobfs.api.studio import PREFIX
 from jobfs.api.transport import Transport
+from jobfs.api.workspace import PREFIX
 from jobfs.cli.checks import Finding, Verdict
 from jobfs.errors import ApiError, ProtocolViolation, Unauthenticated
 from jobfs.workspace.settings import Settings

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from jobfs.cli.overview import describe_status
-from jobfs.engine.backlog import Unsynced
+from jobfs.engine.leftover import Unsynced
 from jobfs.engine.session import Session
 from jobfs.model import Kind, NodeId, Problem, Trouble, path_of
 from jobfs.planner.guards import Side
 from jobfs.planner.naming import parse_hidden
 from jobfs.vfs.control import Report
 from jobfs.workspace.conflicts import conflict_copies
-from jobfs.workspace.instance import MOUNT, Instance
+from jobfs.workspace.instance import MOUNT, Instance, identity
 from jobfs.workspace.meter import Meter
 
 _MOST_LISTED = 1000
@@ -175,20 +175,6 @@ def _guard_next(session: Session, instance: Instance) -> str | None:
         how = "jobfs mount" if instance.kind == MOUNT else "jobfs sync"
         return f"if that is meant: jobfs umount {place}, and {how} it again with --yes; until then the files stay here"
     return None
-
-
-def identity(instance: Instance) -> dict[str, object]:
-    """Return what is known of an instance without asking it."""
-    return {
-        "kind": instance.kind,
-        "directory": instance.directory,
-        "job": instance.job,
-        "url": instance.url,
-        "transport": instance.transport,
-        "pid": instance.pid,
-        "started": instance.started,
-        "state": str(instance.state),
-    }
 
 
 def _plain(path: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobfs.cli.context import run
+from jobfs.cli.remote import run
 from jobfs.cli.review import copy_of, local_time
 from jobfs.cli.terminal import progress, say, shown
 from jobfs.errors import SettingsError

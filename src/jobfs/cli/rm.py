@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
-from jobfs.cli.context import open_writable, run
+from jobfs.cli.remote import open_writable, run
 from jobfs.errors import Refused
 from jobfs.workspace.changes import open_writer
 from jobfs.workspace.places import Place, parse_place

@@ -1,4 +1,4 @@
-"""What every mount and synced folder does around its session: log, control socket, record, stop and drain.
+"""What every mount and synced folder does around its session: control socket, record, stop and drain.
 
 ``Service`` is the part that mounts and folders share; ``mounted`` and ``synced`` bring the rest. It runs in the process
 that serves, in the foreground or in the background.
@@ -8,78 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import logging.handlers
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jobfs.cli.notify import Desktop
 from jobfs.cli.order import Order
+from jobfs.cli.parties import Front, Stop
 from jobfs.cli.report import Reporter
 from jobfs.cli.standing import Standing
 from jobfs.engine import arrival
-from jobfs.engine.backlog import Unsynced, waiting
+from jobfs.engine.backlog import waiting
+from jobfs.engine.leftover import Unsynced, told_of
 from jobfs.engine.restore import TreeRestorer
 from jobfs.engine.review import Review
 from jobfs.engine.session import Session
-from jobfs.errors import JobfsError
 from jobfs.planner.plan import Conflict
-from jobfs.workspace.control import ControlServer, Handler, Send, remove_leftover
+from jobfs.workspace.answering import ControlServer, Handler, Send, remove_leftover
 from jobfs.workspace.instance import Instance, read_instance
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.past import Past, answer
-from jobfs.workspace.review import handlers_of, told_of
+from jobfs.workspace.review import handlers_of
 
-LOG_NAME = "log.txt"
-_LOG_BYTES = 1 << 20
-_LOGS_KEPT = 3
 _SHOW_S = 0.5
 """How often the progress of a drain is counted."""
 
 _log = logging.getLogger(__name__)
-
-
-class Front(Protocol):
-    """Who is told how it goes: the terminal, or the command that started a process in the background."""
-
-    def note(self, line: str) -> None:
-        """Tell something that is no failure."""
-
-    def ready(self, instance: Instance) -> None:
-        """Tell that it serves."""
-
-    def draining(self, left: int) -> None:
-        """Tell how many changes are still to be sent."""
-
-
-class Stop:
-    """How the user ends it: the first signal asks for a drain, the second one ends that too."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurry = asyncio.Event()
-
-    def signalled(self) -> None:
-        """Note one signal."""
-        (self.hurry if self.asked.is_set() else self.asked).set()
-
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM, and where there is one the signal that the terminal was closed."""
-        loop = asyncio.get_running_loop()
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        before = [signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.signalled)) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
 
 class Service:
@@ -214,48 +171,3 @@ async def drained(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     return session.unsynced()
-
-
-class _LogFile(logging.handlers.RotatingFileHandler):
-    """A log file that stays closed: by itself a handler opens its file anew for a thread that logs too late."""
-
-    _is_over = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not self._is_over:
-            super().emit(record)
-
-    def close(self) -> None:
-        with self.lock or nullcontext():
-            self._is_over = True
-        super().close()
-
-
-@contextmanager
-def logged_to(directory: Path, level: str = "info") -> Iterator[None]:
-    """Write what jobfs logs into a state folder while the context lasts; files are rotated.
-
-    :param level: the least important that is written: ``debug``, ``info``, ``warning`` or ``error``.
-    """
-    handler = _LogFile(directory / LOG_NAME, maxBytes=_LOG_BYTES, backupCount=_LOGS_KEPT, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    own, others = logging.getLogger("jobfs"), logging.getLogger("asyncio")
-    before = own.level, own.propagate, others.propagate
-    own.setLevel(level.upper())
-    own.propagate = others.propagate = False
-    own.addHandler(handler)
-    others.addHandler(handler)
-    try:
-        yield
-    except JobfsError as error:
-        _log.info("ended: %s", error)
-        raise
-    except Exception:
-        _log.info("ended by a failure", exc_info=True)
-        raise
-    finally:
-        own.removeHandler(handler)
-        others.removeHandler(handler)
-        level_before, own.propagate, others.propagate = before
-        own.setLevel(level_before)
-        handler.close()

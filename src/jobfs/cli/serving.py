@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobfs.cli.device import check_fuse
 from jobfs.cli.failures import UNSENT
-from jobfs.cli.loading import load
-from jobfs.cli.mounted import serve_mount
+from jobfs.cli.headstart import head_start
+from jobfs.cli.left import tell_left
+from jobfs.cli.loading import load, load_aside
+from jobfs.cli.logbook import logged_to
 from jobfs.cli.order import Order
-from jobfs.cli.service import Front, Stop, logged_to
-from jobfs.cli.terminal import many, shown, tell
-from jobfs.engine.backlog import Unsynced
+from jobfs.cli.parties import Front, Stop
+from jobfs.engine.leftover import Unsynced
 from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
-from jobfs.workspace.instance import FOLDER, Instance, read_instance
+from jobfs.workspace.instance import FOLDER, MOUNT, Instance, read_instance
 from jobfs.workspace.states import folder_state, mount_state
-
-_MOST_NAMED = 20
 
 
 def serve(order: Order, front: Front) -> int:
@@ -48,12 +48,14 @@ async def _serve(order: Order, front: Front) -> list[Unsynced]:
 
 async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
     """Serve; where the user ends it before it serves, there is nothing to drain and it ends at once."""
+    if order.kind == MOUNT:
+        check_fuse(order.transport)
     state = _state_of(order)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with logged_to(state, order.log_level):
         started = _Started(front)
-        serve_ = load("synced").serve_folder if order.kind == FOLDER else serve_mount
-        serving: asyncio.Task[list[Unsynced]] = asyncio.create_task(serve_(order, stop, started))
+        work = _serve_folder(order, stop, started) if order.kind == FOLDER else _serve_mount(order, stop, started)
+        serving: asyncio.Task[list[Unsynced]] = asyncio.create_task(work)
         asked = asyncio.create_task(stop.asked.wait())
         try:
             await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -64,6 +66,18 @@ async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]
             return await serving
         finally:
             asked.cancel()
+
+
+async def _serve_mount(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
+    """Ask the server at once, and load meanwhile what a mount needs besides."""
+    async with head_start(order, _state_of(order)) as start:
+        left: list[Unsynced] = await (await load_aside("mounted")).serve_mount(order, stop, front, start)
+        return left
+
+
+async def _serve_folder(order: Order, stop: Stop, front: Front) -> list[Unsynced]:
+    left: list[Unsynced] = await load("synced").serve_folder(order, stop, front)
+    return left
 
 
 class _Started:
@@ -102,28 +116,3 @@ def _check_fallback(order: Order) -> None:
         raise MountPointBusy(
             f"FUSE cannot be used, and {order.directory} is not empty", "name an empty directory, or use 'jobfs sync'"
         )
-
-
-def tell_left(left: list[Unsynced]) -> bool:
-    """Name what could not be sent, and count what is held; return whether there is anything of the first."""
-    unsent = [one for one in left if not one.is_held]
-    name_left(unsent)
-    name_held(len(left) - len(unsent))
-    return bool(unsent)
-
-
-def name_held(number: int) -> None:
-    """Say how many changes stay here because they are held."""
-    if number:
-        tell(f"jobfs: {many(number, 'change')} held: see 'jobfs diff'; 'jobfs push PATH' sends them")
-
-
-def name_left(left: list[Unsynced]) -> None:
-    """Name what could not be sent."""
-    if not left:
-        return
-    tell(f"jobfs: {len(left)} changes could not be sent; they are kept and sent by the next mount, or by 'jobfs push':")
-    for unsynced in left[:_MOST_NAMED]:
-        tell(f"  {shown(unsynced.path)}: {shown(unsynced.reason)}")
-    if len(left) > _MOST_NAMED:
-        tell(f"  and {len(left) - _MOST_NAMED} more")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from jobfs.cli.terminal import human_size, many, shown
 from jobfs.engine.session import Session
 from jobfs.errors import NotFound
 from jobfs.model import Kind, LocalNode, NodeId, node_at
 from jobfs.planner.difference import below, tops
 from jobfs.workspace.conflicts import is_conflict_copy, original_of, resolve_command
-
-_HELD_NEXT = "jobfs push PATH sends it, jobfs revert PATH undoes it"
 
 
 class Standing:
@@ -73,32 +70,3 @@ def _size(record: LocalNode | None) -> int:
 
 def _count(unsent: Mapping[NodeId, Any], top: NodeId, *, is_held: bool) -> int:
     return sum(one.is_held is is_held for node, one in unsent.items() if node != top)
-
-
-_WORDS = {
-    "in step": "the server has it as it is here",
-    "on the server": "its bytes are brought here when they are read",
-    "waiting": "waits to be sent",
-    "held": f"held: {_HELD_NEXT}",
-    "sending": "is being sent",
-    "receiving": "is being brought here",
-    "local only": "stays on this machine, for its name is ignored",
-}
-
-
-def describe_standing(one: Mapping[str, Any]) -> list[str]:
-    """Return the lines about one path, without anything that would steer a terminal."""
-    return [shown(line) for line in _lines(one)]
-
-
-def _lines(one: Mapping[str, Any]) -> Iterator[str]:
-    size = f", {human_size(one['size'])}" if one["kind"] == "file" and one["isHere"] else ""
-    gone = "" if one["isHere"] else ", deleted here"
-    reason = f": {one['reason']}" if one["state"] == "waiting" else ""
-    yield f"{one['path']}{'/' if one['kind'] == 'directory' else ''}{size}{gone}: {_WORDS[one['state']]}{reason}"
-    for name, words in (("waitingBelow", "not yet sent"), ("heldBelow", f"held: {_HELD_NEXT}")):
-        if one[name]:
-            yield f"  {many(one[name], 'change')} in it {words}"
-    if "conflictWith" in one:
-        yield f"  a conflict copy, beside {one['conflictWith']}"
-        yield f"    next: {one['next']}"

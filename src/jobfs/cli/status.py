@@ -11,12 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from jobfs.cli.loading import load
-from jobfs.cli.overview import describe_status
-from jobfs.cli.report import identity
-from jobfs.cli.standing import describe_standing
+from jobfs.cli.overview import describe_standing, describe_status
 from jobfs.cli.terminal import say, say_json, say_line_json
 from jobfs.errors import JobfsError
-from jobfs.workspace.instance import Instance, find, instances
+from jobfs.workspace.instance import Instance, find, identity, instances
 
 _LEAST_PAUSE_S = 1.0
 _PAUSE_SHARE = 20

@@ -25,13 +25,12 @@ from jobfs.cli.mount import (
     MaxDeleteOption,
     PrefetchChoice,
     YesOption,
-    allowed_deletions,
-    kept_for,
 )
 from jobfs.cli.once import end_with, folder_order, synchronise, try_out
 from jobfs.cli.overview import tell_ready
 from jobfs.cli.serving import serve
 from jobfs.cli.starting import start_in_background
+from jobfs.cli.wishes import allowed_deletions, kept_for
 from jobfs.errors import SettingsError
 
 

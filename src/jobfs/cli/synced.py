@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from jobfs.cli import abilities
-from jobfs.cli.context import open_remote
-from jobfs.cli.mounted import hold_first
+from jobfs.cli.beginning import hold_first
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, merged, outcome_of
-from jobfs.cli.service import Front, Service, Stop
-from jobfs.engine.backlog import Unsynced
+from jobfs.cli.parties import Front, Stop
+from jobfs.cli.remote import open_remote
+from jobfs.cli.service import Service
+from jobfs.engine.leftover import Unsynced
 from jobfs.engine.remote import Remote
 from jobfs.engine.review import Review
 from jobfs.errors import RateLimited, ServerFailure, Unreachable
@@ -24,9 +25,9 @@ from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
-from jobfs.workspace.connection import meter_of
-from jobfs.workspace.control import ControlServer
+from jobfs.workspace.answering import ControlServer
 from jobfs.workspace.instance import FOLDER
+from jobfs.workspace.line import meter_of
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.past import Past
 from jobfs.workspace.states import folder_state

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from jobfs.cli.failures import UNSENT
+from jobfs.cli.left import tell_left
 from jobfs.cli.points import is_mounted
-from jobfs.cli.serving import tell_left
 from jobfs.cli.terminal import Progress, progress, say, tell
+from jobfs.engine.leftover import unsynced_of
 from jobfs.errors import DeadlineExceeded, MountError
 from jobfs.fuse.mounting import detach
 from jobfs.workspace.instance import MOUNT, Instance, instances, is_locked
-from jobfs.workspace.review import unsynced_of
 from jobfs.workspace.states import real_directory
 
 

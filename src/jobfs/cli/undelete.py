@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfs.cli.context import run
 from jobfs.cli.failures import show
+from jobfs.cli.remote import run
 from jobfs.cli.review import copy_of, local_time
 from jobfs.cli.terminal import Progress, human_size, progress, say, say_json, say_table, shown, tell
 from jobfs.errors import JobfsError

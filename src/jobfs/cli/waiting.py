@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from jobfs.cli.context import run
 from jobfs.cli.fronts import Events, Lines, Listener
 from jobfs.cli.once import open_folder
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import check_complete, merged, outcome_of
+from jobfs.cli.remote import run
 from jobfs.cli.synced import sync_options
 from jobfs.folder.report import Summary
 from jobfs.folder.sync import FolderSync
-from jobfs.workspace.connection import meter_of
+from jobfs.workspace.line import meter_of
 
 _T = TypeVar("_T")
 

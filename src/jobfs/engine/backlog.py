@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from jobfs.engine.hold import Hold
+from jobfs.engine.leftover import Unsynced
 from jobfs.model import ROOT, NodeId, path_of
 from jobfs.planner.difference import is_different
 from jobfs.store.state import State
-
-
-@dataclass(frozen=True, slots=True)
-class Unsynced:
-    """A node whose changes the server does not have yet.
-
-    :param is_held: whether it waits for the user's word, and not for the server.
-    """
-
-    node: NodeId
-    path: str
-    reason: str
-    is_held: bool = False
 
 
 def differing(state: State) -> list[NodeId]:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Protocol
 
 from jobfs.engine.heap import growing
-from jobfs.engine.listing import Listing, take_listing
+from jobfs.engine.listing import Listing, Observation, observe
 from jobfs.engine.lookup import get_if_there
 from jobfs.engine.remote import Remote
 from jobfs.engine.rules import Rules
@@ -244,16 +244,19 @@ class Feed:
         else:
             self._may_write.clear()
 
-    async def poll(self, *, until: Awaitable[object] | None = None) -> None:
+    async def poll(
+        self, *, until: Awaitable[object] | None = None, observed: Awaitable[Observation] | None = None
+    ) -> None:
         """Take one listing and hand over what changed.
 
         :param until: what has to be done before the listing is taken in; it may be done meanwhile.
+        :param observed: the listing, where somebody began it. Nothing of ours may have been sent since then.
         :raises ApiError: it could not be had. Nothing changes then.
         """
         waiting, self._awaited = self._awaited, []
         self._is_listing = True
         try:
-            await self._poll(until)
+            await self._poll(until, observed or observe(self._remote, self._now_s))
         except JobfsError as error:
             for done in waiting:
                 if not done.done():
@@ -265,29 +268,28 @@ class Feed:
             if not done.done():
                 done.set_result(None)
 
-    async def _poll(self, until: Awaitable[object] | None) -> None:
+    async def _poll(self, until: Awaitable[object] | None, observed: Awaitable[Observation]) -> None:
         self._asked.clear()
         self._hurry.clear()
-        began_s = self._now_s()
         epoch = self._trees.begin_listing()
         try:
-            self._set_status(await self._remote.status())
-            listing = await take_listing(self._remote)
+            seen = await observed
         except NotFound as error:
             self.is_frozen = True
             _log.info("the workspace is gone from the server, the local copy is kept as it is: %s", error)
             raise
         self.is_frozen = False
+        self._set_status(seen.status)
         self.listings += 1
-        listed_s, listed_wall_ns = self._now_s(), self._workspace.clock.wall_ns()
+        listed_wall_ns = self._workspace.clock.wall_ns()
         if until is not None:
             await until
-        changed = await self._take_in(listing, epoch)
+        changed = await self._take_in(seen.listing, epoch)
         self._listing_pause_s = (
             self._times.ended_s if changed else min(self._listing_pause_s * 1.5, self._times.ended_max_s)
         )
-        self.listed_at_s, self._listed_wall_ns = listed_s, listed_wall_ns
-        took_s = self._now_s() - began_s
+        self.listed_at_s, self._listed_wall_ns = seen.ended_s, listed_wall_ns
+        took_s = self._now_s() - seen.began_s
         # One that took far longer than the one before was held up by the network, which is no reason to rest.
         self._cost_s = min(took_s, 2 * self._cost_s) if self._cost_s else took_s
         self._watcher.listed()

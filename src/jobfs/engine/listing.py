@@ -12,7 +12,7 @@ workspace has its limit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -41,6 +41,29 @@ class Listing:
     is_stable: bool
     requests: int
     malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The job's status and then a listing.
+
+    :param began_s, ended_s: when, by a clock that never jumps.
+    """
+
+    status: str
+    listing: Listing
+    began_s: float
+    ended_s: float
+
+
+async def observe(remote: Remote, now_s: Callable[[], float]) -> Observation:
+    """Look at the job, and then list every item: what a job wrote before its end is in the listing that follows.
+
+    :raises ApiError: as ``take_listing``.
+    """
+    began_s = now_s()
+    status = await remote.status()
+    return Observation(status, await take_listing(remote), began_s, now_s())
 
 
 async def take_listing(remote: Remote) -> Listing:

@@ -40,9 +40,8 @@ from jobfs.errors import (
     StateError,
 )
 from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Trouble, path_of
-from jobfs.planner.naming import parse_hidden
+from jobfs.planner.naming import ConflictStamp, parse_hidden
 from jobfs.planner.plan import (
-    ConflictStamp,
     DeleteRemote,
     Displace,
     MakeDirectory,

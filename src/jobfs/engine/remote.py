@@ -1,7 +1,7 @@
 """What the engine needs of the far side: a job's workspace, or a finished run.
 
-Declared here by its consumer. ``api.studio.Workspace`` and ``api.runs.RunFiles`` satisfy it structurally; so does the
-model server of the simulation. Nothing here does I/O.
+Declared here by its consumer. ``api.workspace.Workspace`` and ``api.runs.RunFiles`` satisfy it structurally; so does
+the model server of the simulation. Nothing here does I/O.
 
 Errors, for every coroutine: ``errors.ApiError`` and its subclasses. A write raises ``OutcomeUnknown`` or
 ``ServerFailure`` where it may have been done all the same; the caller then looks before it tries again (contract,

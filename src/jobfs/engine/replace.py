@@ -35,8 +35,7 @@ from jobfs.errors import (
     StateError,
 )
 from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, Permission, Revision, path_of
-from jobfs.planner.naming import Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
-from jobfs.planner.plan import ConflictStamp
+from jobfs.planner.naming import ConflictStamp, Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
 from jobfs.store.state import Aside
 
 _log = logging.getLogger(__name__)

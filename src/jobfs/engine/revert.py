@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from jobfs.model import Entry, LocalNode, NodeId, TreeView
-from jobfs.planner.naming import is_hidden_name
-from jobfs.planner.plan import ConflictStamp, LocalChange, RemoveLocal, ReplaceContent
+from jobfs.planner.naming import ConflictStamp, is_hidden_name
+from jobfs.planner.plan import LocalChange, RemoveLocal, ReplaceContent
 from jobfs.planner.reconcile import reconcile
 
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobfs.engine.backlog import Unsynced
 from jobfs.engine.history import MOST_COPIED_BYTES
+from jobfs.engine.leftover import Unsynced
 from jobfs.engine.pusher import Gone
 from jobfs.engine.remote import Remote
 from jobfs.engine.revert import plan_revert

@@ -16,13 +16,13 @@ import asyncio
 import logging
 import secrets
 import string
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from jobfs.engine.attention import Attention
-from jobfs.engine.backlog import Unsynced, differing, unsynced
+from jobfs.engine.backlog import differing, unsynced
 from jobfs.engine.cache import Cache
 from jobfs.engine.caution import is_listing_needed, spare_displaced, up_to_refused
 from jobfs.engine.feed import Feed, FeedTimes
@@ -30,6 +30,8 @@ from jobfs.engine.guard import Guard
 from jobfs.engine.heap import growing
 from jobfs.engine.hold import Hold
 from jobfs.engine.hydrator import Hydrator
+from jobfs.engine.leftover import Unsynced
+from jobfs.engine.listing import Observation
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
@@ -44,15 +46,7 @@ from jobfs.engine.workspace import Workspace
 from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
 from jobfs.model import Item, ItemId, NodeId, Problem
 from jobfs.planner.guards import FEW
-from jobfs.planner.plan import (
-    Conflict,
-    ConflictPolicy,
-    LocalChange,
-    Plan,
-    Rebind,
-    RemoteChange,
-    Stage,
-)
+from jobfs.planner.plan import Conflict, ConflictPolicy, LocalChange, Plan, Rebind, RemoteChange, Stage
 from jobfs.planner.reconcile import reconcile
 from jobfs.planner.retention import Wanted
 from jobfs.store.state import Refusal
@@ -166,10 +160,11 @@ class Session:
 
     # -- life
 
-    async def start(self, *, wait_for_listing: bool) -> None:
+    async def start(self, *, wait_for_listing: bool, observed: Awaitable[Observation] | None = None) -> None:
         """Begin. What an earlier session left unpushed is derived from the trees and pushed.
 
         :param wait_for_listing: return only after the first listing (a first mount has nothing to show without it).
+        :param observed: that listing, where it was begun since the state was locked.
         :raises ApiError: the first listing failed.
         """
         self.refusals = self.state.refusals()
@@ -178,7 +173,7 @@ class Session:
         if not wait_for_listing:
             self.feed.request()
         elif self.feed.listed_at_s is None:
-            await self.feed.poll()
+            await self.feed.poll(observed=observed)
         self.look_again(self.differing())
         self._loops = [
             asyncio.create_task(self._work(), name="session-work"),

@@ -19,8 +19,7 @@ from jobfs.engine.history import History
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId, TreeView, path_of
 from jobfs.planner.guards import RESERVED, is_reserved
 from jobfs.planner.ignore import Ignore
-from jobfs.planner.naming import conflict_name, is_passing_name
-from jobfs.planner.plan import ConflictStamp
+from jobfs.planner.naming import ConflictStamp, conflict_name, is_passing_name
 from jobfs.store.state import State
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import TypeAlias
 
-from jobfs.engine.backlog import Unsynced
+from jobfs.engine.leftover import Unsynced
 from jobfs.model import Content, NodeId, Problem, TreeView, path_of
 from jobfs.planner import plan as planned
 from jobfs.planner.plan import Conflict, Plan

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from pathlib import Path
 
-from jobfs.engine.backlog import Unsynced
 from jobfs.engine.feed import FeedTimes
 from jobfs.engine.hydrator import Hydrator
+from jobfs.engine.leftover import Unsynced
 from jobfs.engine.pusher import Outcome
 from jobfs.engine.remote import Remote
 from jobfs.engine.session import Options, Session, random_token

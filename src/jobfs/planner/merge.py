@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable
 from jobfs.model import ROOT, Entry, Kind, NodeId, Permission, TreeView, Trouble
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import RESERVED
-from jobfs.planner.naming import Suffix, conflict_name, is_hidden_name, parse_hidden, visible_name
-from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, ConflictStamp, is_same_content
+from jobfs.planner.naming import ConflictStamp, Suffix, conflict_name, is_hidden_name, parse_hidden, visible_name
+from jobfs.planner.plan import Conflict, ConflictKind, ConflictPolicy, is_same_content
 
 
 class Merge:

@@ -10,10 +10,10 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, unique
 
 from jobfs.model import MAX_NAME_BYTES, MAX_PATH_UNITS, NodeId, Trouble
-from jobfs.planner.plan import ConflictStamp
 
 OWN_FOLDER = ".jobfs"
 """The folder in the root of every view in which jobfs reports; no item may have its name there."""
@@ -29,6 +29,23 @@ class Suffix(Enum):
     """The replacement, complete, not yet in its place."""
     OLD = "old"
     """What was moved out of the way, to be checked and then deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictStamp:
+    """What a conflict name says about its origin.
+
+    :param host: name of this machine, as the user knows it.
+    :param time: ``YYYY-MM-DD HHMMSS``; the planner has no clock, so the caller tells it.
+    """
+
+    host: str
+    time: str
+
+    @classmethod
+    def at(cls, host: str, wall_ns: int) -> ConflictStamp:
+        """Return the stamp of a moment, in nanoseconds since the epoch; names show it in UTC."""
+        return cls(host, f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%d %H%M%S}")
 
 
 @dataclass(frozen=True, slots=True)

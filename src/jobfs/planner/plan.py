@@ -20,7 +20,6 @@ asks again until the plan is empty. Nothing here does I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import Enum, unique
 from typing import TypeAlias, assert_never
 
@@ -34,23 +33,6 @@ class ConflictPolicy(Enum):
     KEEP_BOTH = "keep-both"
     LOCAL = "local"
     REMOTE = "remote"
-
-
-@dataclass(frozen=True, slots=True)
-class ConflictStamp:
-    """What a conflict name says about its origin.
-
-    :param host: name of this machine, as the user knows it.
-    :param time: ``YYYY-MM-DD HHMMSS``; the planner has no clock, so the caller tells it.
-    """
-
-    host: str
-    time: str
-
-    @classmethod
-    def at(cls, host: str, wall_ns: int) -> ConflictStamp:
-        """Return the stamp of a moment, in nanoseconds since the epoch; names show it in UTC."""
-        return cls(host, f"{datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC):%Y-%m-%d %H%M%S}")
 
 
 @unique

@@ -13,12 +13,11 @@ from jobfs.model import Content, Entry, Kind, NodeId
 from jobfs.planner.arrange import Aside, Order, Put, arrange
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.merge import Merge
-from jobfs.planner.naming import Suffix, hidden_name, token_of
+from jobfs.planner.naming import ConflictStamp, Suffix, hidden_name, token_of
 from jobfs.planner.plan import (
     Acknowledge,
     AddLocal,
     BaseChange,
-    ConflictStamp,
     Forget,
     LocalChange,
     MarkClean,

@@ -12,9 +12,8 @@ from jobfs.planner.arrange import Aside, Order, Put, arrange
 from jobfs.planner.cases import Case, Fate, Places, Step
 from jobfs.planner.guards import is_reserved
 from jobfs.planner.merge import Merge
-from jobfs.planner.naming import Suffix, check_name, check_path, hidden_name, path_units, token_of
+from jobfs.planner.naming import ConflictStamp, Suffix, check_name, check_path, hidden_name, path_units, token_of
 from jobfs.planner.plan import (
-    ConflictStamp,
     DeleteRemote,
     Displace,
     MakeDirectory,

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 
 from jobfs.model import NodeId, Problem, TreeView
 from jobfs.planner.merge import Merge
-from jobfs.planner.plan import ConflictPolicy, ConflictStamp, Plan
+from jobfs.planner.naming import ConflictStamp
+from jobfs.planner.plan import ConflictPolicy, Plan
 from jobfs.planner.pull import base_changes, local_changes
 from jobfs.planner.push import remote_changes
 from jobfs.planner.scope import Rebound, find_rebinds, unsettled

@@ -118,16 +118,17 @@ class State:
         self._reserved = 0
 
     @classmethod
-    def open(cls, directory: Path, *, connect: Connect | None = None) -> State:
+    def open(cls, directory: Path, lock: DirectoryLock | None = None, *, connect: Connect | None = None) -> State:
         """Open or create the state in a directory and load it.
 
+        :param lock: of the directory, where the caller has taken it; from now on it is the state's.
         :param connect: opens the database; ours where it is None.
         :raises StateLocked: another process has it open.
         :raises StateCorrupt: it is no jobfs state, damaged, or of a newer version.
         :raises StateFull: the disk is full.
         """
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = DirectoryLock.take(directory)
+        lock = lock or DirectoryLock.take(directory)
         try:
             with database_errors(directory):
                 database = (connect or _connect)(directory / "state.db")

@@ -15,11 +15,12 @@ from jobfs.folder.report import Progress, Summary
 from jobfs.folder.root import stand_in
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
-from jobfs.workspace.connection import Connection, check_changes
+from jobfs.workspace.connection import Connection
 from jobfs.workspace.ended import note_unsent, opened
 from jobfs.workspace.files import Files, Founds
 from jobfs.workspace.follow import follow, follow_run, status_of
 from jobfs.workspace.instance import FOLDER, Instance, check_apart
+from jobfs.workspace.line import check_changes
 from jobfs.workspace.places import RUN_PREFIX
 from jobfs.workspace.settings import Chosen, of_script
 from jobfs.workspace.states import check_folder, folder_state, real_directory

@@ -31,12 +31,11 @@ from jobfs.errors import (
     ServerFailure,
 )
 from jobfs.model import ROOT, Content, Item, Kind, Permission
-from jobfs.planner.naming import check_path, path_units
-from jobfs.planner.plan import ConflictStamp
+from jobfs.planner.naming import ConflictStamp, check_path, path_units
 from jobfs.store.state import Aside
+from jobfs.workspace.journals import open_journal
 from jobfs.workspace.places import Place, check_new
 from jobfs.workspace.snapshot import Found, Snapshot, check_changeable, take_snapshot
-from jobfs.workspace.states import open_journal
 
 _ROUNDS = 3
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-from jobfs.api.address import DEFAULT_RUNS_BASE
-from jobfs.api.call import Timeouts
-from jobfs.api.limiter import Limits
-from jobfs.api.runs import RunFiles, Runs, base_of
+from jobfs.api.runs import Runs
 from jobfs.api.studio import Studio
-from jobfs.api.transport import Transport
-from jobfs.engine.remote import Remote
-from jobfs.errors import Refused
-from jobfs.workspace.meter import Meter, MeteredTransport, Pace
-from jobfs.workspace.places import RUN_PREFIX
+from jobfs.workspace.line import Line
+from jobfs.workspace.meter import Meter
 from jobfs.workspace.settings import Settings
 from jobfs.workspace.states import state_root
 
 
-class Connection:
+class Connection(Line):
     """One server with one key. Connects when it is needed; close it in the end, on the loop that has used it.
 
     :param state: the folder of all states; by default the one that the command line uses.
@@ -28,74 +20,26 @@ class Connection:
     """
 
     def __init__(self, settings: Settings, *, state: Path | None = None, meter: Meter | None = None) -> None:
-        self.settings = settings
+        super().__init__(settings, meter=meter)
         self.state = state or state_root()
-        self._meter = meter or meter_of(settings)
-        self._stack = AsyncExitStack()
         self._studio: Studio | None = None
-        self._runs: Runs | None = None
+        self._run_api: Runs | None = None
 
     @property
     def studio(self) -> Studio:
         """The API of jobs."""
         if self._studio is None:
-            found = self.settings
-            self._studio = Studio(self._open(found.url, found.system_key))
+            self._studio = Studio(self.to_jobs())
         return self._studio
 
     @property
     def runs(self) -> Runs:
         """The API of runs."""
-        if self._runs is None:
-            self._runs = Runs(self._open(runs_base(self.settings), None))
-        return self._runs
-
-    def _open(self, base: str, system_key: str | None) -> Transport:
-        transport = _transport(self.settings, base, system_key, self._meter)
-        self._stack.push_async_callback(transport.aclose)
-        return transport
-
-    def remote(self, job: str) -> Remote:
-        """Return the workspace of a job, or the files of a run where it is written ``run:RUN``; asks nothing yet."""
-        if job.startswith(RUN_PREFIX):
-            return RunFiles(self.runs, job.removeprefix(RUN_PREFIX))
-        return self.studio.workspace(job)
+        if self._run_api is None:
+            self._run_api = Runs(self.to_runs())
+        return self._run_api
 
     async def aclose(self) -> None:
         """Close every connection. May be called twice."""
-        self._studio = self._runs = None
-        await self._stack.aclose()
-
-
-def runs_base(found: Settings) -> str:
-    """Return the address of the API of runs."""
-    return DEFAULT_RUNS_BASE if found.is_default_url else base_of(found.url)
-
-
-def check_changes(*, is_read_only: bool) -> None:
-    """Refuse to change anything on a server whose profile says so.
-
-    :raises Refused:
-    """
-    if is_read_only:
-        raise Refused("the profile is read-only", "choose another one with --profile")
-
-
-def meter_of(found: Settings) -> Meter:
-    """Return a meter that keeps to the limits of the settings."""
-    return Meter(up=Pace(found.pacing.up), down=Pace(found.pacing.down))
-
-
-def _transport(found: Settings, base: str, system_key: str | None, meter: Meter) -> Transport:
-    most = found.pacing.connections or Limits().most
-    limits = Limits(min(Limits().start, most), most)
-    # What may be slow is given the time for it, shared by all that goes at once.
-    slowest = min(Timeouts().slowest_bytes_per_s, max(1, (found.pacing.up or sys.maxsize) // (2 * most)))
-    return MeteredTransport(
-        base,
-        found.api_key,
-        system_key,
-        meter=meter,
-        limits=limits,
-        timeouts=Timeouts(slowest_bytes_per_s=slowest),
-    )
+        self._studio = self._run_api = None
+        await super().aclose()

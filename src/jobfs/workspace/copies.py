@@ -18,6 +18,7 @@ from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.store.state import State
 from jobfs.workspace import ended, resting
+from jobfs.workspace.answering import ask_async
 from jobfs.workspace.answers import (
     Difference,
     Pushed,
@@ -30,10 +31,10 @@ from jobfs.workspace.answers import (
     version_of,
 )
 from jobfs.workspace.awaiting import Server, connect
-from jobfs.workspace.connection import Connection, check_changes
-from jobfs.workspace.control import ask_async
+from jobfs.workspace.connection import Connection
 from jobfs.workspace.differences import patch_of
 from jobfs.workspace.instance import FOLDER, Instance, find, read_instance
+from jobfs.workspace.line import check_changes
 from jobfs.workspace.past import answer
 from jobfs.workspace.settings import Settings
 

@@ -19,8 +19,9 @@ from jobfs.engine.remote import Remote
 from jobfs.errors import Changed, IsDirectory, NotEmpty, NotFound, ParentMissing, PathExists, Refused, SettingsError
 from jobfs.model import Item, Permission
 from jobfs.workspace.changes import Writer, check_parent, open_writer
-from jobfs.workspace.connection import Connection, check_changes
+from jobfs.workspace.connection import Connection
 from jobfs.workspace.drafts import WRITING_MODES, Draft
+from jobfs.workspace.line import check_changes
 from jobfs.workspace.places import Place, check_new, parse_place, place_in
 from jobfs.workspace.reading import Reader, fetch
 from jobfs.workspace.sight import Sight

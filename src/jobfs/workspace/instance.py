@@ -110,6 +110,20 @@ class Instance:
         return ask(self.address, do, **options)
 
 
+def identity(instance: Instance) -> dict[str, object]:
+    """Return what is known of an instance without asking it."""
+    return {
+        "kind": instance.kind,
+        "directory": instance.directory,
+        "job": instance.job,
+        "url": instance.url,
+        "transport": instance.transport,
+        "pid": instance.pid,
+        "started": instance.started,
+        "state": str(instance.state),
+    }
+
+
 def read_instance(state: Path) -> Instance | None:
     """Return the record in a state folder, or None where there is none that can be read."""
     try:

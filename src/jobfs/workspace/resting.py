@@ -17,10 +17,11 @@ from jobfs.folder.disk import Disk
 from jobfs.folder.restore import FolderRestorer
 from jobfs.folder.sync import FolderSync
 from jobfs.planner.ignore import Ignore
-from jobfs.workspace.connection import Connection, check_changes
-from jobfs.workspace.control import Handler
+from jobfs.workspace.answering import Handler
+from jobfs.workspace.connection import Connection
 from jobfs.workspace.ended import note_unsent, opened
 from jobfs.workspace.instance import FOLDER, Instance
+from jobfs.workspace.line import check_changes
 from jobfs.workspace.past import Past
 from jobfs.workspace.places import RUN_PREFIX
 from jobfs.workspace.review import handlers_of

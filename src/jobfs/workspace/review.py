@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobfs.engine.backlog import Unsynced, waiting
+from jobfs.engine.backlog import waiting
+from jobfs.engine.leftover import told_of
 from jobfs.engine.review import Difference, Published, Review
-from jobfs.model import ROOT, Entry, LocalNode, NodeId
-from jobfs.workspace.control import Handler, Send
+from jobfs.model import Entry, LocalNode, NodeId
+from jobfs.workspace.answering import Handler, Send
 
 _COUNT_S = 0.5
 
@@ -82,13 +83,3 @@ def _side(path: str | None, entry: Entry | None, here: LocalNode | None) -> dict
 
 def _published(published: Published) -> dict[str, object]:
     return {"sent": list(published.sent), "along": list(published.along), "left": told_of(published.left)}
-
-
-def told_of(left: Iterable[Unsynced]) -> list[dict[str, object]]:
-    """Return what the server does not have as a value."""
-    return [{"path": one.path, "reason": one.reason, "isHeld": one.is_held} for one in left]
-
-
-def unsynced_of(told: Iterable[Mapping[str, Any]]) -> list[Unsynced]:
-    """Read what ``told_of`` gave."""
-    return [Unsynced(ROOT, str(one["path"]), str(one["reason"]), bool(one["isHeld"])) for one in told]

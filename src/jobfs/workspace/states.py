@@ -9,12 +9,13 @@ from pathlib import Path
 
 import platformdirs
 
-from jobfs.errors import SettingsError, StateLocked
-from jobfs.store.state import State
+from jobfs.errors import SettingsError
 
 STATE_DIRECTORY = "JOBFS_STATE_DIR"
+STATE_NAME = "state.db"
+"""The file in a state folder without which nothing is known of a workspace."""
+
 _KEY_LETTERS = 16
-_SLOTS = 64
 
 
 def state_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -25,7 +26,7 @@ def state_root(environment: Mapping[str, str] = os.environ) -> Path:
 
 def mount_state(root: Path, url: str, job: str) -> Path:
     """Return the state folder of a workspace as it is mounted, wherever that is."""
-    return root / "workspaces" / _key(url, job)
+    return root / "workspaces" / key_of(url, job)
 
 
 def folder_state(root: Path, url: str, job: str, folder: Path) -> Path:
@@ -34,7 +35,7 @@ def folder_state(root: Path, url: str, job: str, folder: Path) -> Path:
     It is the record of the last scan of that folder, so no other folder, and no mount, may share it: an empty folder
     beside the record of a full one would read as deletions.
     """
-    return root / "workspaces" / _key(url, job, str(folder))
+    return root / "workspaces" / key_of(url, job, str(folder))
 
 
 def real_directory(directory: Path) -> str:
@@ -58,21 +59,9 @@ def all_states(root: Path) -> Iterator[Path]:
     """Yield every state folder of a workspace that there is."""
     workspaces = root / "workspaces"
     if workspaces.is_dir():
-        yield from sorted(path for path in workspaces.iterdir() if (path / "state.db").exists())
+        yield from sorted(path for path in workspaces.iterdir() if (path / STATE_NAME).exists())
 
 
-def open_journal(root: Path, url: str, job: str) -> State:
-    """Open a state that remembers replaces of single commands, so that a later one mends what a killed one left.
-
-    Commands that run beside each other have a journal each.
-    """
-    for slot in range(_SLOTS):
-        try:
-            return State.open(root / "journals" / f"{_key(url, job)}-{slot}")
-        except StateLocked:
-            continue
-    raise StateLocked(f"{_SLOTS} commands are writing to this workspace already", "wait for one of them to end")
-
-
-def _key(*parts: str) -> str:
+def key_of(*parts: str) -> str:
+    """Return the name of a folder for what these words name together."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_LETTERS]

@@ -1,0 +1,51 @@
+"""What commands share that work on one workspace: the way to it, and to the end of what they do there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+from jobfs.engine.remote import Remote
+from jobfs.errors import Interrupted, Refused
+from jobfs.workspace.line import Line, check_changes
+from jobfs.workspace.meter import Meter
+from jobfs.workspace.places import Place
+from jobfs.workspace.settings import Settings
+
+_T = TypeVar("_T")
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end; Ctrl-C cancels it.
+
+    :raises Interrupted: the user stopped it.
+    """
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped") from None
+
+
+@asynccontextmanager
+async def open_remote(found: Settings, job: str, meter: Meter | None = None) -> AsyncIterator[Remote]:
+    """Open the workspace of a job, or the files of a run where its id is written ``run:RUN``.
+
+    :param meter: counts requests, and large contents while they pass.
+    """
+    async with aclosing(Line(found, meter=meter)) as line:
+        yield line.remote(job)
+
+
+@asynccontextmanager
+async def open_writable(found: Settings, place: Place) -> AsyncIterator[Remote]:
+    """Open a workspace that is to be changed.
+
+    :raises Refused: it is a run, which nobody can change, or the profile is read-only.
+    """
+    check_changes(is_read_only=found.is_read_only)
+    async with open_remote(found, place.job) as remote:
+        if remote.is_read_only:
+            raise Refused(f"{place}: the files of a run cannot be changed", "copy them to a place of your own")
+        yield remote
