@@ -40,6 +40,7 @@ async def start_session(
         await _judge(status, front)
     await session.start(wait_for_listing=is_first, observed=observed)
     if is_first:
+        await session.looked()  # whoever mounts is shown all of it, or nothing yet
         with session.state.transaction():
             session.state.remember(_LISTED, "1")
 

@@ -133,6 +133,7 @@ class Session:
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
         self._to_mend: tuple[Sequence[Item], int] | None = None
         self._idle = asyncio.Event()
+        self._has_looked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._connect()
@@ -180,6 +181,10 @@ class Session:
             asyncio.create_task(self.feed.run(), name="session-feed"),
             asyncio.create_task(self.feed.hear(), name="session-hints"),
         ]
+
+    async def looked(self) -> None:
+        """Return once all that was to be done at the start was planned, and is shown in a mount."""
+        await self._has_looked.wait()
 
     async def stop(self) -> None:
         """End at once. What is not pushed stays in the store and is pushed by the next session."""
@@ -362,6 +367,8 @@ class Session:
             due = self.attention.take_due()
             if due:
                 await self._rounds(due)
+            self._has_looked.set()
+            if due:
                 continue
             if not self._has_work():
                 self._idle.set()
