@@ -132,9 +132,12 @@ class Studio:
 
 
 class Repeated:
-    """Something that is done again and again, in a thread, until ``stop``."""
+    """Something that is done again and again, in a thread, until ``stop``.
 
-    def __init__(self, name: str, pause_s: float, work: Callable[[], object]) -> None:
+    :param work: does it once; what takes many steps is given what counts each of them.
+    """
+
+    def __init__(self, name: str, pause_s: float, work: Callable[[Callable[[], None]], object]) -> None:
         self.name = name
         self._pause_s = pause_s
         self._work = work
@@ -147,15 +150,18 @@ class Repeated:
     def _run(self) -> None:
         while not self._is_over.wait(self._pause_s):
             try:
-                self._work()
+                self._work(self._step)
             except Exception as error:  # noqa: BLE001 - told by stop, in the thread that ends the run
                 self._error = error
                 return
-            self._done += 1
+            self._step()
+
+    def _step(self) -> None:
+        self._done += 1
 
     @property
     def done(self) -> int:
-        """How often it was done.
+        """How often it was done, or a step of it.
 
         :raises Exception: what ended it.
         """
@@ -199,11 +205,15 @@ class Lookout:
             print(f"{load.name:16} {load.done:7} times")
 
 
-def read_all(directory: Path) -> None:
-    """Read whatever is there; files come and go meanwhile."""
+def read_all(directory: Path, step: Callable[[], None]) -> None:
+    """Read whatever is there; files come and go meanwhile.
+
+    :param step: called after each file, for on a busy machine all of them take minutes.
+    """
     for path in directory.rglob("*"):
         with contextlib.suppress(OSError):
             path.read_bytes()
+        step()
 
 
 @contextmanager
@@ -262,16 +272,16 @@ def loads_of(studio: Studio, job: str, directories: Mapping[str, Path], dice: ra
         for label, directory in directories.items()
     ]
     reads = [
-        Repeated(f"read {label}", 0.5, lambda directory=directory: read_all(directory))
+        Repeated(f"read {label}", 0.5, lambda step, directory=directory: read_all(directory, step))
         for label, directory in directories.items()
     ]
     asked = next(iter(directories))
     return [
         *edits,
         *reads,
-        Repeated("jobs", 15, lambda: continue_job(studio, job)),
-        Repeated("questions", 7, lambda: studio.command(asked, "status", "--json")),
-        Repeated("trees", 11, lambda: studio.command("none", "tree", "--json", job)),
+        Repeated("jobs", 15, lambda _: continue_job(studio, job)),
+        Repeated("questions", 7, lambda _: studio.command(asked, "status", "--json")),
+        Repeated("trees", 11, lambda _: studio.command("none", "tree", "--json", job)),
     ]
 
 
