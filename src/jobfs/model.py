@@ -25,6 +25,9 @@ MAX_NAME_BYTES = 255
 MAX_PATH_UNITS = 1024
 """Longest item path in UTF-16 units (contract, section 1: the stricter of the two counts)."""
 
+MOST_ITEMS = 1 << 20
+"""A workspace of more items is refused (contract, protocol P): they take a gigabyte here, and hours to list."""
+
 
 @unique
 class Kind(Enum):

@@ -110,6 +110,20 @@ def test_pages_without_a_total_end_where_nothing_new_comes(far, run) -> None:
     assert [item.id for item in run(workspace(far).list_all())] == ["i1"]
 
 
+@pytest.mark.parametrize("total", [10**15, None])
+def test_a_total_that_no_page_keeps_ends_where_nothing_new_comes(far, run, total: int | None) -> None:
+    far.rule = lambda _: page(row("a", "i1"), row("b", "i2"), total=total)
+    assert [item.id for item in run(workspace(far).list_all())] == ["i1", "i2"]
+    assert len(far.sent) == 2
+
+
+def test_a_list_that_never_ends_is_refused_in_words(far, run) -> None:
+    far.rule = lambda _: page(*(row("a", f"i{len(far.sent)}-{n}") for n in range(100)), total=10**15)
+    with pytest.raises(errors.ProtocolViolation, match="more than 1000 items"):
+        run(workspace(far).list_all(1000))
+    assert len(far.sent) <= 12
+
+
 # ------------------------------------------------------------------------------------------------------------- find
 
 

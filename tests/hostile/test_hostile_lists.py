@@ -20,9 +20,9 @@ from hostile_studio import HostileStudio, directory_row, file_row, reply
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobfs.engine.listing import MOST_ITEMS, take_listing
+from jobfs.engine.listing import take_listing
 from jobfs.errors import ProtocolViolation
-from jobfs.model import Kind
+from jobfs.model import MOST_ITEMS, Kind
 from jobfs.planner.naming import check_name, is_hidden_name
 
 pytestmark = pytest.mark.allow_log("rows of the list cannot be read|not in force")

@@ -20,7 +20,7 @@ from jobfs.api.body import FilePart, Json, Multipart
 from jobfs.api.call import Call
 from jobfs.api.failures import AnswerTooLarge
 from jobfs.api.transport import Stream, Transport
-from jobfs.model import MAX_PATH_UNITS, Item, ItemId, Lifecycle, Permission
+from jobfs.model import MAX_PATH_UNITS, MOST_ITEMS, Item, ItemId, Lifecycle, Permission
 
 PAGE_ROWS = 100
 _MOST_FIND_BYTES = 4 * 1024 * 1024
@@ -153,19 +153,26 @@ class Items:
         answer = await self._transport.json(self._call("GET", self._path, self._subject, query=query))
         return self._page(answer)
 
-    async def list_all(self) -> list[Item]:
-        """Return the union of all pages, by id, in one pass without the proofs of protocol P."""
+    async def list_all(self, most: int = MOST_ITEMS) -> list[Item]:
+        """Return the union of all pages, by id, in one pass without the proofs of protocol P.
+
+        A total is only believed as far as pages bring what it promises.
+
+        :raises ProtocolViolation: there are more than ``most``.
+        """
         found: dict[ItemId, Item] = {}
         skip = 0
-        while True:
+        while skip <= most:
             page = await self.list_page(skip=skip)
             before = len(found)
             found.update((item.id, item) for item in page.items)
             rows = len(page.items) + page.malformed
             skip += rows
-            is_over = skip >= page.total if page.total is not None else len(found) == before
-            if not rows or is_over:
+            is_over = page.total is not None and skip >= page.total
+            if not rows or is_over or len(found) == before:
                 return list(found.values())
+        cause = f"{self._subject}: the server lists more than {most} items"
+        raise errors.ProtocolViolation(cause, "look at the workspace there; jobfs takes no more")
 
     async def find(self, path: str) -> Sequence[Item]:
         """Return the items whose normal path is exactly this one.

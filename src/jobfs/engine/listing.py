@@ -18,12 +18,10 @@ from itertools import pairwise
 
 from jobfs.engine.remote import Page, Remote
 from jobfs.errors import ProtocolViolation
-from jobfs.model import Item, ItemId
+from jobfs.model import MOST_ITEMS, Item, ItemId
 
 PAGE_ROWS = 100
 PARALLEL_PAGES = 8
-MOST_ITEMS = 1 << 20
-"""A workspace of more items is refused (contract, protocol P): they take a gigabyte here, and hours to list."""
 
 _PASSES = 3
 
