@@ -155,7 +155,7 @@ def test_artifacts_become_read_only_files_and_hostile_paths_stay_as_they_are(far
     body = json.dumps({"artifacts": rows}).encode()
     far.script = [a_run(timing={"completedAt": "2025-01-01T00:00:00Z"}), httpx.Response(200, content=body)]
     page = run(RunFiles(runs_of(far), "r1").list_page(skip=0, take=100))
-    assert page.total == 2
+    assert (len(page.items), page.malformed, page.total) == (2, 2, 4)
     assert page.items[0] == Item(
         id=ItemId("out/a.txt"),
         kind=Kind.FILE,
@@ -203,6 +203,22 @@ def test_a_size_that_cannot_be_learnt_fails_the_listing_with_its_own_error(far, 
     far.rule = answer
     with pytest.raises(errors.Unauthenticated):
         run(RunFiles(runs_of(far), "r1").list_page(skip=0))
+
+
+def test_an_artifact_that_no_request_can_name_costs_itself_alone_where_its_size_is_unknown(
+    far, run, expected_logs
+) -> None:
+    expected_logs.expect("an artifact of unknown size is left out")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/artifacts"):
+            return artifacts({"path": "../evil"}, {"path": "/"}, {"path": "good"})
+        return httpx.Response(200, content=b"x" * 10) if "/artifacts/" in request.url.path else a_run()
+
+    far.rule = answer
+    page = run(RunFiles(runs_of(far), "r1").list_page(skip=0))
+    assert [(item.path, item.size) for item in page.items] == [("good", 10)]
+    assert (page.malformed, page.total) == (2, 3)
 
 
 def test_later_pages_go_on_in_the_first_ones_answer(far, run) -> None:

@@ -7,6 +7,7 @@ where only a host is given.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from urllib.parse import quote
 from jobfs import errors
 from jobfs.api import wire
 from jobfs.api.address import segment
-from jobfs.api.answer import ItemPage, normal_path, read_rows
+from jobfs.api.answer import WRONG_ANSWER, ItemPage, normal_path, read_rows
 from jobfs.api.call import Call
 from jobfs.api.items import PAGE_ROWS, Download, open_download
 from jobfs.api.transport import Transport
 from jobfs.api.uploads import FilePool, bytes_call, run_call
 from jobfs.api.wire import Artifact, Run
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
+
+log = logging.getLogger("jobfs.api")
 
 _PARALLEL_SIZES = 4
 
@@ -91,6 +94,10 @@ class Runs:
 
     async def list_artifacts(self, run_id: str) -> list[Artifact]:
         """Return the artifacts of a run, each path once; rows that cannot be read are left out with a warning."""
+        return (await self.list_with_malformed(run_id))[0]
+
+    async def list_with_malformed(self, run_id: str) -> tuple[list[Artifact], int]:
+        """Return the same, and how many rows could not be read."""
         subject = f"artifacts of run {run_id}"
         answer = await self._transport.json(run_call("GET", f"/runs/{segment(run_id)}/artifacts", subject))
         return _artifacts(_member(answer, "artifacts"), subject)
@@ -141,6 +148,7 @@ class RunFiles:
         self._runs = runs
         self._learnt: dict[tuple[str, str], int] = {}
         self._listed: list[Item] = []
+        self._malformed = 0
         self.run_id = run_id
 
     @property
@@ -159,20 +167,32 @@ class RunFiles:
             yield hint
 
     async def list_page(self, *, skip: int, take: int = PAGE_ROWS) -> ItemPage:
-        """Return one page. The first page asks the server; later ones go on in what it said then."""
+        """Return one page. The first page asks the server; later ones go on in what it said then.
+
+        What could not be read counts as rows of the last page, so that nothing is taken for deleted from it.
+        """
         if skip == 0 or not self._listed:
-            self._listed = await self._list()
-        return ItemPage(self._listed[skip : skip + take], len(self._listed))
+            self._listed, self._malformed = await self._list()
+        is_last = skip + take >= len(self._listed)
+        page = self._listed[skip : skip + take]
+        return ItemPage(page, len(self._listed) + self._malformed, self._malformed if is_last else 0)
 
     async def find(self, path: str) -> Sequence[Item]:
         """Return the items whose normal path is exactly this one."""
-        return [item for item in await self._list() if item.path == path]
+        return [item for item in (await self._list())[0] if item.path == path]
 
     async def get(self, item: ItemId) -> Item:
-        """Return one item; ``NotFound`` where it is gone."""
-        for found in await self._list():
+        """Return one item; ``NotFound`` where it is gone.
+
+        :raises ProtocolViolation: it is not among the rows that can be read, and may be one of those that cannot.
+        """
+        items, malformed = await self._list()
+        for found in items:
             if found.id == item:
                 return found
+        if malformed:
+            cause = f"artifact {item!r}: {malformed} rows of run {self.run_id} cannot be read"
+            raise errors.ProtocolViolation(cause, WRONG_ANSWER)
         raise errors.NotFound(f"artifact {item!r}: not in run {self.run_id}", "list the run again", status=404)
 
     @asynccontextmanager
@@ -208,13 +228,18 @@ class RunFiles:
     def _refuse(self, path: str) -> NoReturn:
         raise errors.Refused(f"{path!r}: the files of a run cannot be changed", "copy them to a place of your own")
 
-    async def _list(self) -> list[Item]:
-        """Return the artifacts as items: the list is the authority, ``files`` of the run the fallback (E-5)."""
+    async def _list(self) -> tuple[list[Item], int]:
+        """Return the artifacts as items, and how many rows could not be read.
+
+        The list is the authority, ``files`` of the run the fallback (contract E-5).
+
+        One whose size is unknown and that no request can name is counted with the rows that could not be read.
+        """
         run = await self._runs.get_run(self.run_id)
         try:
-            artifacts = await self._runs.list_artifacts(self.run_id)
+            artifacts, malformed = await self._runs.list_with_malformed(self.run_id)
         except (errors.NotFound, errors.ProtocolViolation):
-            artifacts = _artifacts(run.files, f"files of run {self.run_id}")
+            artifacts, malformed = _artifacts(run.files, f"files of run {self.run_id}")
         state = run.timing.completed_at or ("finished" if run.finished else "")
         places = asyncio.Semaphore(_PARALLEL_SIZES)
         try:
@@ -222,13 +247,18 @@ class RunFiles:
                 tasks = [group.create_task(self._item(artifact, state, places)) for artifact in artifacts]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        items = [item for task in tasks if (item := task.result()) is not None]
+        return items, malformed + len(tasks) - len(items)
 
-    async def _item(self, artifact: Artifact, state: str, places: asyncio.Semaphore) -> Item:
+    async def _item(self, artifact: Artifact, state: str, places: asyncio.Semaphore) -> Item | None:
         size = artifact.size
         if size is None:
-            async with places:
-                size = await self._learn_size(artifact.path, state)
+            try:
+                async with places:
+                    size = await self._learn_size(artifact.path, state)
+            except errors.InvalidPath as unnamed:
+                log.warning("run %s: an artifact of unknown size is left out: %s", self.run_id, unnamed.cause)
+                return None
         return Item(
             id=ItemId(artifact.path),
             kind=Kind.FILE,
@@ -258,13 +288,13 @@ def _member(answer: object, name: str) -> object:
     return answer.get(name) if isinstance(answer, Mapping) else None
 
 
-def _artifacts(values: object, subject: str) -> list[Artifact]:
-    """Return the artifacts, the first of each path."""
-    rows, _ = read_rows(values, _artifact, subject)
+def _artifacts(values: object, subject: str) -> tuple[list[Artifact], int]:
+    """Return the artifacts, the first of each path, and how many rows could not be read."""
+    rows, malformed = read_rows(values, _artifact, subject)
     first: dict[str, Artifact] = {}
     for artifact in rows:
         first.setdefault(artifact.path, artifact)
-    return list(first.values())
+    return list(first.values()), malformed
 
 
 def _artifact(value: object) -> Artifact:
