@@ -103,6 +103,31 @@ def test_unusable_names_are_shown_as_percent_aliases(path: str, shown: str) -> N
     assert set(view.aliases) == ({shown} if shown != path else set())
 
 
+def test_a_name_that_cannot_be_had_here_is_told_once_for_all_below_it() -> None:
+    view = build_view([item("a\nb/one", 1), item("a\nb/two", 2), item("good/../up", 3), item("x" * 300, 4)])
+    told = {problem.path: problem.trouble for problem in view.problems}
+    assert len(told) == len(view.problems) == 3
+    assert told["a%0Ab"] is told["good/%2E%2E"] is Trouble.INVALID_NAME
+    (long,) = (path for path, trouble in told.items() if trouble is Trouble.NAME_TOO_LONG)
+    assert long in view.by_path
+    assert all(path in view.by_path for path in told)
+
+
+def test_a_path_beyond_the_limit_is_told() -> None:
+    view = build_view([item("/".join("d" * 600))])
+    (problem,) = view.problems
+    assert (problem.path, problem.trouble) == (next(iter(view.by_path)), Trouble.PATH_TOO_LONG)
+
+
+@pytest.mark.parametrize("kind", [Kind.FILE, None])
+def test_what_is_told_of_a_name_of_megabytes_is_a_line(kind: Kind | None) -> None:
+    huge = Item(
+        ItemId("i" * 10**6), kind, "x" * 10**6, "x", Permission.READ_WRITE, Lifecycle.EXPERT_JOB, "user", "", ""
+    )
+    (problem,) = build_view([huge]).problems
+    assert len(problem.path) + len(problem.detail) < 1000
+
+
 def test_an_item_whose_name_is_anothers_alias_keeps_it() -> None:
     assert ids(build_view([item("%2E%2E", 1), item("..", 2)])) == {"%2E%2E": "i1", "%2E%2E%~i2": "i2"}
 

@@ -26,6 +26,8 @@ _UNUSABLE = re.compile(
     "|[\x00-\x1f\x7f\ud800-\udfff]"  # what no local system holds (rule 5)
     f"|^{re.escape(naming.OWN_FOLDER)}(?:/|$)"
 )
+_MOST_TOLD = 300
+"""Characters of a path or an id that a problem quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,14 @@ def shown_path(path: str) -> str:
     if not _UNUSABLE.search(path) and (path.isascii() and len(path) <= MAX_NAME_BYTES):
         return path
     names = path.split("/")
-    first = naming.alias_name(names[0]) if names[0] == naming.OWN_FOLDER else _shown_name(names[0])
-    return "/".join([first, *map(_shown_name, names[1:])])
+    return "/".join(_part_shown(names, depth) for depth in range(len(names)))
 
 
-def _shown_name(name: str) -> str:
+def _part_shown(names: list[str], depth: int) -> str:
+    """Return the name that one of a path's names is shown under; our own folder's is taken at the root alone."""
+    name = names[depth]
+    if depth == 0 and name == naming.OWN_FOLDER:
+        return naming.alias_name(name)
     return naming.alias_name(name) if naming.check_name(name) is not None else name
 
 
@@ -98,6 +103,11 @@ def _is_hidden(path: str) -> bool:
 
 def _is_private(item: Item) -> bool:
     return item.lifecycle is Lifecycle.EXPERT_JOB
+
+
+def _clipped(text: str) -> str:
+    """Return a text of the server's as long as a person reads it: it may be of megabytes."""
+    return text if len(text) <= _MOST_TOLD else f"{text[:_MOST_TOLD]}…"
 
 
 class _Builder:
@@ -110,6 +120,7 @@ class _Builder:
         self._hidden: list[Item] = []
         self._problems: list[Problem] = []
         self._covered: list[str] = []
+        self._told: set[str] = set()
 
     def place(self, item: Item) -> None:
         path = item.path
@@ -141,13 +152,14 @@ class _Builder:
             )
 
     def _report(self, item: Item, path: str, trouble: Trouble, detail: str) -> None:
-        self._problems.append(Problem(None, path, trouble, f"{detail} (item {item.id})"))
+        self._problems.append(Problem(None, _clipped(path), trouble, f"{detail} (item {_clipped(item.id)})"))
 
     def finish(self) -> View:
         self._add_ancestors()
         for path, item in self._shown.items():
             if item is not None and path != item.path:
                 self._aliases[path] = item
+                self._tell_alias(path, item)
         return View(
             dict(sorted(self._shown.items())),
             tuple(self._shadowed),
@@ -156,6 +168,24 @@ class _Builder:
             tuple(self._problems),
             frozenset(self._opaque()),
         )
+
+    def _tell_alias(self, path: str, item: Item) -> None:
+        """Tell of a name that cannot be had here, once for all that is below it."""
+        raw = item.path
+        if naming.path_units(raw) > MAX_PATH_UNITS:
+            trouble, place = Trouble.PATH_TOO_LONG, path
+        else:
+            names, shown = raw.split("/"), path.split("/")
+            unusable = (depth for depth, name in enumerate(names) if _part_shown(names, depth) != name)
+            depth = next(unusable, None)
+            if depth is None:
+                return  # another item has its name, which was told
+            trouble = naming.check_name(names[depth]) or Trouble.INVALID_NAME
+            place = "/".join(shown[: depth + 1])
+        if place not in self._told:
+            self._told.add(place)
+            detail = "its name on the server cannot be had here; it is shown, and kept in step, under this one"
+            self._problems.append(Problem(None, place, trouble, f"{detail} (item {_clipped(item.id)})"))
 
     def _add_ancestors(self) -> None:
         """Give every shown item its directories (rule 3), and files that are in their way another name (rule 4)."""
