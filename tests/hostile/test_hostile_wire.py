@@ -207,3 +207,90 @@ def test_a_stream_of_checkpoints_without_end_takes_bounded_memory() -> None:
     asyncio.run(main())
     assert seen == 15_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+# ------------------------------------------------------------------------------------------- what comes with an answer
+
+LENGTH = f"Content-Length: {len(EMPTY_LIST)}"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        whole(EMPTY_LIST, LENGTH, *(f"X-{number}: {'y' * 20}" for number in range(500))),
+        whole(EMPTY_LIST, LENGTH, f"X-Large: {'y' * 30_000}"),
+        whole(EMPTY_LIST, LENGTH, "Set-Cookie: a=\x80", "X-Odd: \xff\xfe"),
+        whole(
+            b"%x;name=value;%b\r\n%b\r\n0\r\n\r\n" % (len(EMPTY_LIST), b"x" * 5000, EMPTY_LIST),
+            "Transfer-Encoding: chunked",
+        ),
+        whole(
+            b"%x\r\n%b\r\n0\r\nTrailer: 1\r\nLocation: x\r\n\r\n" % (len(EMPTY_LIST), EMPTY_LIST),
+            "Transfer-Encoding: chunked",
+        ),
+        whole(EMPTY_LIST, LENGTH, "Location: http://127.0.0.1:1/"),
+        whole(EMPTY_LIST, LENGTH, "Content-Encoding: identity", "Content-Type: text/html"),
+        whole(gzip.compress(EMPTY_LIST), "Content-Encoding: GZip"),
+        whole(EMPTY_LIST, LENGTH, "Retry-After: 99999999"),
+        whole(b"\xef\xbb\xbf" + EMPTY_LIST),
+    ],
+    ids=[
+        *("many headers", "a large header", "odd bytes", "chunk extensions", "trailers", "a location"),
+        *("a wrong type", "compressed", "a pause", "a byte order mark"),
+    ],
+)
+def test_what_an_honest_answer_may_carry_besides_does_not_matter(script: Script) -> None:
+    async def main() -> int:
+        async with asyncio.timeout(20), speaking(script) as workspace:
+            workspace._is_known_empty = True
+            return len((await workspace.list_page(skip=0)).items)
+
+    assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        whole(EMPTY_LIST, LENGTH, f"X: {'y' * 10_000_000}"),
+        whole(EMPTY_LIST, LENGTH, *(f"X-{number}: y" for number in range(100_000))),
+        whole(EMPTY_LIST, LENGTH, LENGTH.replace(str(len(EMPTY_LIST)), str(len(EMPTY_LIST) + 1))),
+        whole(EMPTY_LIST, LENGTH, "Transfer-Encoding: chunked"),
+        whole(EMPTY_LIST, "Transfer-Encoding: gzip, chunked"),
+        whole(EMPTY_LIST, f"Content-Length: +{len(EMPTY_LIST)}"),
+        whole(EMPTY_LIST, f"Content-Length: 0x{len(EMPTY_LIST):x}"),
+        endless(b"HTTP/1.1 100 Continue\r\n\r\n", status="100 Continue"),
+        endless(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", status="102 Processing"),
+        whole(b"", "Upgrade: h2c", "Connection: upgrade", status="101 Switching Protocols"),
+        whole(EMPTY_LIST, LENGTH, status="204 No Content"),
+        whole(EMPTY_LIST, LENGTH, status="304 Not Modified"),
+        whole(EMPTY_LIST[:-1], status="205 Reset Content"),
+        endless(b"1;" + b"x" * 65536, "Transfer-Encoding: chunked"),
+        whole(EMPTY_LIST, LENGTH, "X\0: y"),
+        whole(EMPTY_LIST, LENGTH, " folded: y"),
+    ],
+    ids=[
+        *(
+            "a huge header",
+            "headers without number",
+            "two lengths",
+            "length and chunks",
+            "a squeezed line",
+            "a signed length",
+        ),
+        *("a length in hexadecimal", "endless interim answers", "interim answers and no other", "an upgrade"),
+        *(
+            "no content, with some",
+            "not modified",
+            "a reset, cut off",
+            "an endless chunk extension",
+            "a zero byte",
+            "a folded line",
+        ),
+    ],
+)
+def test_what_no_honest_answer_carries_is_an_error_of_one_line(script: Script) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = ask(script, lists)
+    assert said.isprintable()
+    assert 0 < len(said) < 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
