@@ -102,7 +102,7 @@ def to_item(value: object, default_lifecycle: Lifecycle = Lifecycle.EXPERT_JOB) 
         key=_text(row, "key"),
         mime_type=_text(row, "mimeType"),
     )
-    for text in (item.id, item.raw_path, item.key, item.updated_at, item.mime_type):
+    for text in (type_, item.id, item.raw_path, item.key, item.updated_at, item.mime_type):
         text.encode()
     return item
 
