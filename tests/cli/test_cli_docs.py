@@ -160,7 +160,7 @@ def filled(studio: RunningServer, *, is_to_run: bool) -> str:
 
 
 WITH_FOLDER = {"umount", "refresh", "push", "logs", "conflicts", "resolve", "service remove", "hold", "diff", "revert"}
-WITH_PAST = {"history", "restore", "undelete"}
+WITH_PAST = {"history", "restore", "undelete", "forget"}
 EXAMPLES = [command for command in commands(app) if command.name not in ELSEWHERE]
 
 

@@ -85,6 +85,10 @@ class Listed:
     is_gone: bool = False
 
 
+PROBE = f"{OWN_FOLDER}/probe-\N{LATIN SMALL LETTER E WITH ACUTE}"
+"""The file that tells whether names which are composed differently are one."""
+
+
 class Disk:
     """A folder on the local disk.
 
@@ -223,11 +227,10 @@ class Disk:
 
     def _composes_names(self) -> bool:
         """Look for a file of ours under another form of its name. It stays: a folder in step is not written."""
-        probe = f"{OWN_FOLDER}/probe-\N{LATIN SMALL LETTER E WITH ACUTE}"
         with suppress(OSError):
-            if self.look(probe) is None:
-                os.close(self._system.open(self._at(probe), os.O_WRONLY | os.O_CREAT | _PLAIN, 0o666))
-            return self.look(unicodedata.normalize("NFD", probe)) is not None
+            if self.look(PROBE) is None:
+                os.close(self._system.open(self._at(PROBE), os.O_WRONLY | os.O_CREAT | _PLAIN, 0o666))
+            return self.look(unicodedata.normalize("NFD", PROBE)) is not None
         return False
 
     def why_not(self, name: str) -> str:

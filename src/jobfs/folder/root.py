@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jobfs.errors import FolderError
-from jobfs.folder.disk import Disk, reason_of
+from jobfs.folder.disk import PROBE, Disk, reason_of
 from jobfs.model import Kind
 from jobfs.planner.naming import OWN_FOLDER
 from jobfs.store.state import State
@@ -86,7 +86,8 @@ class Root:
         inode = self._disk.identity()
         if inode is None:
             raise FolderError(
-                f"the folder {self._disk.root} is gone", "mount or restore it; nothing was deleted on the server"
+                f"the folder {self._disk.root} is gone",
+                "mount or restore it, or begin anew: jobfs forget DIR; nothing was deleted on the server",
             )
         found = self._identity()
         if found == self._state.setting(_IDENTITY):
@@ -96,8 +97,27 @@ class Root:
         raise FolderError(
             f"{self._disk.root} is not the folder that this workspace is kept in step with"
             f" ({self._state.setting(_PATH)})",
-            "mount or restore that one, or use a new state for this one; nothing was deleted on the server",
+            "mount or restore that one, or begin anew: jobfs forget DIR; nothing was deleted on the server",
         )
+
+    def untie(self) -> None:
+        """Take the mark off the folder where it is this state's: another state may have the folder then.
+
+        :raises FolderError: it cannot be taken off.
+        """
+        mark = self._identity()
+        if mark is None or mark != self._state.setting(_IDENTITY):
+            return
+        try:
+            if self._disk.look(PROBE) is not None:
+                self._disk.remove_file(PROBE)
+            self._disk.remove_file(MARKER)
+            self._disk.remove_directory(OWN_FOLDER)
+        except OSError as error:
+            raise FolderError(
+                f"{self._disk.root} cannot be written: {reason_of(error)}",
+                f"make it writable, or remove {OWN_FOLDER} in it",
+            ) from error
 
     def learn_folding(self) -> None:
         """Find out which names are one here, once the folder is attached.

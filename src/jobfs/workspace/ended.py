@@ -25,12 +25,12 @@ def conflicts_of(instance: Instance) -> list[dict[str, str]]:
 def unsent_of(instance: Instance) -> int:
     """Return how many changes of a mount or folder are known to wait for the server, or to be held."""
     with opened(instance) as state:
-        return _unsent(state)
+        return count_unsent(state)
 
 
 def note_unsent(instance: Instance, state: State) -> None:
     """Write down how many changes wait, for who looks at the record alone."""
-    replace(instance, unsent=_unsent(state)).write()
+    replace(instance, unsent=count_unsent(state)).write()
 
 
 def hold(instance: Instance, *, is_on: bool) -> int:
@@ -40,10 +40,11 @@ def hold(instance: Instance, *, is_on: bool) -> int:
             set_held(state, is_held=is_on)
             for node in state.approvals():
                 state.drop_approval(node)
-        return _unsent(state)
+        return count_unsent(state)
 
 
-def _unsent(state: State) -> int:
+def count_unsent(state: State) -> int:
+    """Return how many changes in a state are known to wait for the server, or to be held."""
     base, local = state.base, state.synced
     return sum(is_different(base.get(node), local.get(node)) for node in {*base, *local})
 
