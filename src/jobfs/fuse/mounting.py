@@ -180,6 +180,15 @@ def _attach_directly(point: Path, options: MountOptions) -> int:
     return descriptor
 
 
+def check_access(device: Path) -> None:
+    """Tell whether a helper failed since this user may not have FUSE: it opens the device as the user.
+
+    :raises FuseUnavailable:
+    """
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise FuseUnavailable(f"{device} may not be opened", f"chmod 666 {device} as root, or use 'jobfs sync'")
+
+
 def _attach_through_helper(point: Path, options: MountOptions) -> int:
     helper = shutil.which(_HELPER)
     if helper is None:
@@ -199,6 +208,7 @@ def _attach_through_helper(point: Path, options: MountOptions) -> int:
             check=False,
         )
         if result.returncode != 0:
+            check_access(DEVICE)
             raise MountError(_said(result.stderr) or f"{point} cannot be mounted", "see fusermount3(1), /etc/fuse.conf")
         return _received_descriptor(ours)
 
