@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,6 +29,21 @@ complete_for() {
 """
 _LAST = "''"
 """An empty last word: what is completed after a blank."""
+
+PRESS_TAB = r"""
+zmodload zsh/zpty
+zpty inner zsh -f -i
+zpty -w inner "PS1= fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/dump; bindkey '^I' complete-word"
+zpty -w inner "show() { print -r -- \"<\$BUFFER>\"; BUFFER=; zle accept-line }; zle -N show; bindkey '^X' show"
+zpty -w inner 'print READY-$((1 + 1))'
+zpty -r -m inner told '*READY-2*'
+for line in 'jobfs moun' 'jobfs --prof' 'jobfs jobs cont'; do
+    zpty -w -n inner "$line"$'\t\x18'
+    zpty -r -m inner told '*<jobfs*>*'
+    print -r -- "<${${told##*<}%%>*}>"
+done
+zpty -d inner
+"""
 
 CASES = [
     ("jobfs mou", {"mount"}),
@@ -80,6 +96,21 @@ def test_fish_completes(script: Path, tmp_path: Path) -> None:
     words = [installed("fish"), "--no-config", "-c", f"source {script}\n{tries}"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert [set(line.split()) for line in done.stdout.splitlines()] == [expected for _, expected in CASES]
+
+
+@pytest.mark.parametrize("script", ["zsh"], indirect=True)
+def test_zsh_completes_when_tab_is_pressed(script: Path, tmp_path: Path) -> None:
+    script.rename(tmp_path / "_jobfs")
+    told = subprocess.run(
+        [installed("zsh"), "-f", "-c", PRESS_TAB, "zsh", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    lines = told.stdout.splitlines()
+    assert lines == ["<jobfs mount >", "<jobfs --profile >", "<jobfs jobs continue >"], told
 
 
 @pytest.mark.parametrize("script", ["zsh"], indirect=True)

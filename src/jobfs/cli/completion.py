@@ -115,7 +115,9 @@ def _zsh(every: list[Command], general: tuple[Parameter, ...]) -> str:
     groups = _groups(every)
     lines = ["#compdef jobfs", "# zsh completion for jobfs, made by: jobfs completion zsh", "_jobfs() {"]
     lines += ["  local -a names", "  local command=$words[2]"]
-    lines += ["  if (( CURRENT == 2 )); then", "    names=("]
+    lines += ["  if (( CURRENT == 2 )); then"]
+    lines += [f"    if [[ $PREFIX == -* ]]; then _arguments {' '.join(map(_zsh_option, general))}; return; fi"]
+    lines += ["    names=("]
     lines += [f"      {_quoted(f'{one.name}:{_plain(one.summary)}')}" for one in groups[""]]
     lines += [f"      {_quoted(f'{group}:{group} commands')}" for group in groups if group]
     lines += ["    )", "    _describe command names", "    return", "  fi"]
