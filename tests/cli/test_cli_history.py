@@ -122,8 +122,16 @@ def test_a_terminal_shows_a_table_and_a_pipe_lines(notes: Path) -> None:
     assert re.fullmatch(rf"2 +{TIME}  6 B   replaced {TIME} *", lines[2])
     piped = in_process("history", notes.parent / "d").ok()
     assert re.fullmatch(rf"4\t[^\t]+\t2 B\tdeleted {TIME}\td/deep/y\n3\t[^\t]+\t1 B\tdeleted {TIME}\td/x\n", piped)
-    silent = in_process("history", notes.parent / "nothing")
-    assert (silent.code, silent.out, silent.err) == (0, "", f"nothing is kept of {notes.parent / 'nothing'}\n")
+
+
+@pytest.mark.mount
+def test_of_a_new_file_nothing_is_kept_and_of_what_never_was_there_is_no_history(notes: Path) -> None:
+    new, never = notes.with_name("new"), notes.with_name("never")
+    new.mkdir()
+    silent = in_process("history", new)
+    assert (silent.code, silent.out, silent.err) == (0, "", f"{new} is there, and no earlier version of it is kept\n")
+    refused = in_process("history", never)
+    assert (refused.code, refused.err.splitlines()[0]) == (4, "jobfs: there is no never, and nothing is kept of it")
 
 
 @pytest.mark.mount

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def test_ls_names_what_a_directory_holds(studio: RunningServer, job: str) -> Non
 
 def test_ls_long_in_a_pipe_is_one_line_an_item_with_tabs(studio: RunningServer, job: str) -> None:
     studio.put_item(job, "a.txt", b"12345", permission="readOnly")
-    access, owner, size, _, name = in_process("ls", "-l", job).ok().rstrip("\n").split("\t")
+    access, owner, size, updated, name = in_process("ls", "-l", job).ok().rstrip("\n").split("\t")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", updated)
     assert (access, owner, size, name) == ("ro", "user", "5 B", "a.txt")
 
 

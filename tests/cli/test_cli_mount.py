@@ -317,7 +317,8 @@ def test_the_same_job_cannot_be_mounted_twice_nor_one_place_be_used_twice(
     same_job = in_process("mount", job, other_point)
     same_place = in_process("mount", studio.create_job(), point)
     assert (same_job.code, same_place.code) == (6, 6)
-    assert "already mounted or synchronised here by process" in same_job.err
+    assert f"is already mounted on {point} by process {status_of(point)['pid']}\n" in same_job.err
+    assert f"next: end that first: jobfs umount {point}\n" in same_job.err
     assert "already mounted on" in same_place.err
     assert (point / ".jobfs").is_dir()
 

@@ -124,7 +124,7 @@ def test_what_could_not_be_sent_is_named_with_a_code_and_sent_the_next_time(
         studio.faults = Faults()
     assert (outcome.code, outcome.out.splitlines()[0]) == (11, "1 skipped")
     assert outcome.out.splitlines()[1].startswith("skipped: a.txt: ")
-    assert outcome.err.startswith("jobfs: 1 changes could not be sent; they stay in the folder\n")
+    assert outcome.err.startswith("jobfs: 1 change could not be sent; kept in the folder\n")
     (folder / "a.txt").write_text("2")
     in_process("sync", job, folder, "--once").ok()
     assert studio.contents(job) == {"a.txt": b"2"}
@@ -321,3 +321,5 @@ def test_a_run_is_brought_here_and_never_changed(studio: RunningServer, job: str
     studio.set_status(job, "completed")
     in_process("sync", f"run:{job}", folder, "--once").ok()
     assert (folder / "out" / "a.txt").read_bytes() == b"result"
+    refused = in_process("push", f"run:{job}", folder)
+    assert (refused.code, f"jobfs pull run:{job} {folder}" in refused.err) == (2, True)

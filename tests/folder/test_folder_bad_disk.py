@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from folder_harness import Desk, run
+from folder_harness import QUICK, Desk, run
 
+from jobfs.cli.order import Order
+from jobfs.cli.outcome import Outcome, outcome_of
 from jobfs.errors import FolderError
 from jobfs.folder.disk import Disk
 from jobfs.folder.report import Summary
+from jobfs.folder.sync import FolderSync, SyncOptions
 from jobfs.planner.naming import is_hidden_name
 
 
@@ -65,6 +69,24 @@ def test_a_file_that_could_not_be_read_once_is_sent_all_the_same(tmp_path: Path)
     desk.write("a", b"a")
     sync(desk, BadSystem(("open", second(ends("/a")))))  # the first one is the scan's
     assert desk.model.tree() == {"a": b"a"}
+
+
+def test_a_file_that_cannot_be_read_ends_with_the_code_of_what_could_not_be_sent(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("a", b"a")
+    system = BadSystem(*[("open", ends("/a"))] * 50)
+    order = Order(job="j", directory=str(desk.root), url="", api_key="")
+
+    async def outcome() -> Outcome:
+        with desk.opened() as state:
+            options = SyncOptions(host="testhost", times=QUICK)
+            make_disk = partial(Disk, system=system)  # type: ignore[arg-type]
+            sync = FolderSync(state, desk.remote, desk.root, options=options, make_disk=make_disk)
+            return outcome_of(order, sync, await sync.run())
+
+    told = run(outcome())
+    assert (told.unsent, told.code, [one.path for one in told.skipped]) == (1, 11, ["a"])
+    assert desk.model.tree() == {}
 
 
 @pytest.mark.parametrize("place", ["d", "d/a"])

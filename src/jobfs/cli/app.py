@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from jobfs import __version__
 from jobfs.cli.failures import EXIT_CODES, of_bug, of_local_file, of_usage, show
 from jobfs.cli.loading import load
 from jobfs.cli.terminal import say
+from jobfs.cli.whole import Whole
 from jobfs.cli.words import chosen_in, hoisted
 from jobfs.errors import Interrupted, JobfsError, SettingsError
 from jobfs.workspace.profiles import Pacing
@@ -37,8 +37,6 @@ COMMANDS = {
 
 _TELL_OF_ALL = ("completion", "manual")
 _VERSION = "--version"
-_WHOLE = 1000
-"""No command's first sentence is longer."""
 _ABOUT = "The workspace of a remote expert job as an ordinary folder."
 _EPILOG = "\n\n".join(
     [
@@ -55,7 +53,7 @@ _UsageError: Any = typer.BadParameter.__base__
 """What the parser raises about arguments; the library shows its kinds, and not what they have in common."""
 
 
-class Commands(TyperGroup):
+class Commands(Whole):
     """The group of all commands, which answers for their failures."""
 
     def main(self, *args: Any, **more: Any) -> Any:
@@ -77,13 +75,6 @@ class Commands(TyperGroup):
             return result
         show(failure, is_debug=False)
         sys.exit(failure.exit_code)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write what each command is for as a whole sentence, over as many lines as that takes."""
-        names = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, one.get_short_help_str(_WHOLE)) for name, one in names if one is not None and not one.hidden]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; show a failure of ours and exit with its code."""

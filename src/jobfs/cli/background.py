@@ -16,6 +16,7 @@ import typer
 from jobfs.cli.choices import chosen
 from jobfs.cli.terminal import say, say_json, shown, tell
 from jobfs.cli.units import Launchd, Manager, Systemd, Task, name_of, own_command, task_of
+from jobfs.cli.whole import Whole
 from jobfs.errors import JobfsError, SettingsError
 from jobfs.workspace import settings
 from jobfs.workspace.places import parse_place
@@ -27,6 +28,7 @@ _DEADLINE_S = 90.0
 _NOT_PASSED_ON = (URL, API_KEY, SECOND_API_KEY)
 
 _app = typer.Typer(
+    cls=Whole,
     help="Mount or synchronise at every login, by systemd or launchd.",
     epilog="Example: jobfs service install abc123 ~/job",
     no_args_is_help=True,

@@ -16,7 +16,7 @@ from jobfs.cli.loading import load
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, describe, describe_outcome, event_json, outcome_json
 from jobfs.cli.overview import tell_ready
-from jobfs.cli.terminal import Progress, progress, say, shown, tell
+from jobfs.cli.terminal import Progress, many, progress, say, shown, tell
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.sync import FolderSync
 from jobfs.workspace.instance import Instance
@@ -168,7 +168,7 @@ class Lines:
         if outcome.is_trial and outcome.summary.guard:
             tell(f"jobfs: it would be stopped: {outcome.summary.guard}")
         if outcome.unsent:
-            tell(f"jobfs: {outcome.unsent} changes could not be sent; they stay in the folder")
+            tell(f"jobfs: {many(outcome.unsent, 'change')} could not be sent; kept in the folder")
             tell("  next: see the reasons, change what they name, and synchronise again")
 
 

@@ -18,6 +18,7 @@ from jobfs.cli.order import Order
 from jobfs.engine.listing import Observation, observe
 from jobfs.engine.remote import Remote
 from jobfs.store.lock import DirectoryLock
+from jobfs.workspace.instance import telling_whose
 from jobfs.workspace.line import Line, meter_of
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.states import STATE_NAME
@@ -73,7 +74,9 @@ async def head_start(order: Order, directory: Path) -> AsyncIterator[HeadStart]:
         meter = meter_of(order.settings)
         line = await stack.enter_async_context(aclosing(Line(order.settings, meter=meter)))
         remote = line.remote(order.job)
-        start = HeadStart(directory, DirectoryLock.take(directory), remote, meter)
+        with telling_whose(directory):
+            lock = DirectoryLock.take(directory)
+        start = HeadStart(directory, lock, remote, meter)
         yield await stack.enter_async_context(aclosing(start))
 
 

@@ -39,7 +39,7 @@ def history(
         current = told["current"]
         rows.insert(0, [NOW, local_time(current["written"]), human_size(current["size"]), "", ""])
     if not rows:
-        tell(f"nothing is kept of {path}")
+        tell(f"{path} is there, and no earlier version of it is kept")
         return
     headings = ["version", "written", "size", "why", "path"]
     if not any(row[-1] for row in rows):

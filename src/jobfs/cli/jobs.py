@@ -17,8 +17,10 @@ from jobfs.cli.failures import STATUS_CODES
 from jobfs.cli.fronts import Lines, Listener, front_of
 from jobfs.cli.once import folder_order
 from jobfs.cli.remote import run
+from jobfs.cli.review import local_time
 from jobfs.cli.terminal import say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
+from jobfs.cli.whole import Whole
 from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
 from jobfs.workspace.follow import describe_step, follow
@@ -28,6 +30,7 @@ from jobfs.workspace.places import parse_job
 from jobfs.workspace.settings import Settings
 
 _app = typer.Typer(
+    cls=Whole,
     help="List, show, start, continue and await jobs.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -66,7 +69,7 @@ def list_(
     if not jobs:
         tell("there is no such job" if expert or status else "there is no job yet: see 'jobfs jobs start --help'")
         return
-    rows = [(job.id, job.status, job.expert_key, job.created_at, _clipped(job.query)) for job in jobs]
+    rows = [(job.id, job.status, job.expert_key, local_time(job.created_at), _clipped(job.query)) for job in jobs]
     say_table(("id", "status", "expert", "created", "query"), rows)
 
 
@@ -77,7 +80,8 @@ def show(context: typer.Context, job: JobArgument, json: JsonOption = False) -> 
     if json:
         say_json(_as_json(found))
         return
-    for name, value in _as_json(found).items():
+    times = {"createdAt": local_time(found.created_at), "updatedAt": local_time(found.updated_at)}
+    for name, value in (_as_json(found) | times).items():
         if value not in (None, "", [], ()):
             say(f"{name + ':':<12} {shown(str(value))}")
 

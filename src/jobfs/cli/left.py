@@ -26,7 +26,7 @@ def name_left(left: list[Unsynced]) -> None:
     """Name what could not be sent."""
     if not left:
         return
-    tell(f"jobfs: {len(left)} changes could not be sent; they are kept and sent by the next mount, or by 'jobfs push':")
+    tell(f"jobfs: {many(len(left), 'change')} could not be sent; kept, and sent by the next mount, or by 'jobfs push':")
     for unsynced in left[:_MOST_NAMED]:
         tell(f"  {shown(unsynced.path)}: {shown(unsynced.reason)}")
     if len(left) > _MOST_NAMED:

@@ -8,6 +8,7 @@ import typer
 
 from jobfs.cli.choices import load_settings
 from jobfs.cli.remote import open_remote, run
+from jobfs.cli.review import local_time
 from jobfs.cli.terminal import human_size, say, say_json, say_table, shown
 from jobfs.model import Permission
 from jobfs.workspace.places import Place, parse_place
@@ -56,4 +57,4 @@ def _row(entry: Found) -> list[str]:
     access = "rw" if item.permission is Permission.READ_WRITE else "ro"
     owner = f"{item.owner}, all jobs" if entry.is_shared else item.owner
     size = "" if entry.is_directory else human_size(item.size)
-    return [access, owner, size, item.updated_at, _name(entry)]
+    return [access, owner, size, local_time(item.updated_at), _name(entry)]

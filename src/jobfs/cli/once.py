@@ -27,7 +27,7 @@ from jobfs.folder.root import stand_in
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
 from jobfs.workspace.ended import note_unsent
-from jobfs.workspace.instance import FOLDER, Instance, check_apart
+from jobfs.workspace.instance import FOLDER, Instance, check_apart, telling_whose
 from jobfs.workspace.line import meter_of
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.places import parse_place
@@ -123,7 +123,8 @@ async def open_folder(order: Order, meter: Meter, *, is_trial: bool = False) -> 
     """
     directory = folder_state(Path(order.state_root), order.url, order.job, order.path)
     async with AsyncExitStack() as stack:
-        state = State.open(directory)
+        with telling_whose(directory):
+            state = State.open(directory)
         stack.callback(state.close)
         stack.enter_context(logged_to(directory, order.log_level))
         if not is_trial:

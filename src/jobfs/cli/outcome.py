@@ -126,7 +126,9 @@ def outcome_of(order: Order, sync: FolderSync, summary: Summary) -> Outcome:
     skipped |= {problem.path: problem.detail for problem in summary.problems}
     disputed = {one.path for one in conflicts}
     named = tuple(Named(path, reason) for path, reason in sorted(skipped.items()) if path not in disputed)
-    unsent = sum(not one.is_held for one in summary.skipped) if session.options.pushes else 0
+    unread = {problem.path for problem in summary.problems if problem.trouble is Trouble.UNREADABLE}
+    unread -= set(_newer_there(session))  # these were to come here
+    unsent = len({one.path for one in summary.skipped if not one.is_held} | unread) if session.options.pushes else 0
     refused = {problem.path for problem in summary.problems if problem.trouble is Trouble.REFUSED}
     missing = len(refused.intersection(_newer_there(session))) if refused and session.options.pulls else 0
     return Outcome(summary, sync.options.is_trial, conflicts, named, unsent, missing)

@@ -28,6 +28,7 @@ from jobfs.workspace.copies import asking
 from jobfs.workspace.ended import unsent_of
 from jobfs.workspace.instance import FOLDER, Instance, find, instances
 from jobfs.workspace.line import check_changes
+from jobfs.workspace.places import RUN_PREFIX
 from jobfs.workspace.states import real_directory
 
 
@@ -69,6 +70,7 @@ def push(
 
     if what is not None and directory is not None:
         order = folder_order(load_settings(context), what, directory, command="push")
+        _check_is_no_run(order)
         if not dry_run:
             approve_folder(order)
         end_with(send(order))
@@ -84,6 +86,16 @@ def push(
         codes.add(_push_all(context, others, timeout, allowed))
     if code := max(codes):
         raise typer.Exit(code)
+
+
+def _check_is_no_run(order: Order) -> None:
+    """Refuse to send a folder where nothing can be sent.
+
+    :raises SettingsError:
+    """
+    if order.job.startswith(RUN_PREFIX):
+        remedy = f"jobfs pull {order.job} {order.directory} brings them here"
+        raise SettingsError("the files of a run cannot be changed", remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from jobfs.planner.plan import ConflictPolicy
 from jobfs.planner.retention import Wanted
 from jobfs.store.state import State
 from jobfs.workspace.answering import ControlServer
-from jobfs.workspace.instance import FOLDER
+from jobfs.workspace.instance import FOLDER, telling_whose
 from jobfs.workspace.line import meter_of
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.past import Past
@@ -80,7 +80,9 @@ async def serve_folder(order: Order, stop: Stop, front: FolderFront) -> list[Uns
     async with AsyncExitStack() as stack:
         control = ControlServer()
         stack.push_async_callback(control.hang_up)
-        state = State.open(folder_state(Path(order.state_root), order.url, order.job, order.path))
+        directory = folder_state(Path(order.state_root), order.url, order.job, order.path)
+        with telling_whose(directory):
+            state = State.open(directory)
         stack.callback(state.close)
         abilities.apply(state, Path(order.state_root), order.url)
         hold_first(order, state, front)

@@ -13,7 +13,7 @@ from jobfs.engine.hold import set_held
 from jobfs.planner.difference import is_different
 from jobfs.store.state import State
 from jobfs.workspace.conflicts import conflict_copies
-from jobfs.workspace.instance import Instance
+from jobfs.workspace.instance import Instance, telling_whose
 
 
 def conflicts_of(instance: Instance) -> list[dict[str, str]]:
@@ -55,7 +55,8 @@ def opened(instance: Instance) -> Iterator[State]:
 
     :raises StateLocked: it is in use.
     """
-    state = State.open(instance.state)
+    with telling_whose(instance.state):
+        state = State.open(instance.state)
     try:
         yield state
     finally:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,25 @@ def read_instance(state: Path) -> Instance | None:
         return Instance(state, kind, directory, url, job, transport, pid, started, address, unsent)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@contextmanager
+def telling_whose(directory: Path) -> Iterator[None]:
+    """Where the state of a mount or folder turns out to be in use, say which process has it, and where.
+
+    :param directory: the state folder. :raises StateLocked: it is in use.
+    """
+    try:
+        yield
+    except StateLocked as error:
+        found = read_instance(directory)
+        if found is None or found.address is None:
+            raise
+        how = "mounted on" if found.kind == MOUNT else "kept in step with"
+        raise StateLocked(
+            f"{found.job} is already {how} {found.directory} by process {found.pid}",
+            f"end that first: jobfs umount {found.directory}",
+        ) from error
 
 
 def instances(root: Path | None = None) -> Iterator[Instance]:

@@ -33,13 +33,18 @@ class Past:
     # -- looking
 
     def story(self, path: str) -> dict[str, object]:
-        """Return what is, and what was, at a path, the newest first."""
+        """Return what is, and what was, at a path, the newest first.
+
+        :raises NoSuchVersion: there is nothing, and nothing is kept.
+        """
         record = self._record(path)
         is_directory = record is not None and record.kind is Kind.DIRECTORY
         found = [] if is_directory else self._of_file(path, record)
         if not found and (is_directory or record is None):
             found = self._state.versions.below(path)
             is_directory = is_directory or bool(found)
+        if record is None and not found and path:
+            raise NoSuchVersion(f"there is no {path}, and nothing is kept of it", "see 'jobfs history DIR' for all")
         current = record.content if record is not None else None
         return {
             "path": path,
