@@ -8,15 +8,20 @@ from contextlib import suppress
 
 from jobfs.cli.launch import ahead
 from jobfs.cli.loading import load
+from jobfs.errors import Interrupted
 
 
 def main() -> None:
     """Run the command line of this process."""
     words = sys.argv[1:]
-    with ahead(words):
-        code: int | None = load("plain").run_words(words)
-        if code is None:
-            code = load("app").run_words(words)
+    try:
+        with ahead(words):
+            code: int | None = load("plain").run_words(words)
+            if code is None:
+                code = load("app").run_words(words)
+    except KeyboardInterrupt:  # while modules are loaded; from then on the commands answer for it
+        sys.stderr.write("jobfs: stopped\n")
+        code = Interrupted.exit_code
     _leave(code)
 
 

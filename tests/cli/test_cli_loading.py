@@ -210,3 +210,30 @@ def test_a_process_without_an_order_ends_by_itself() -> None:
     process = launch()
     assert process.communicate(timeout=DEADLINE_S) == (b"", b"")
     assert process.returncode == 0
+
+
+STOP_AT_IMPORT = """
+import sys
+from jobfs.__main__ import main
+
+class Stop:
+    def find_spec(self, name, *more):
+        if name == sys.argv[-1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+sys.argv = ["jobfs", "status", sys.argv[-1]]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "jobfs.cli.app", "jobfs.cli.status"])
+def test_ctrl_c_while_the_modules_are_loaded_is_no_traceback(state_dir: Path, module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STOP_AT_IMPORT, module],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "jobfs: stopped\n")
