@@ -377,3 +377,8 @@ def test_commands_with_a_final_slash_and_spaces_in_names(studio: RunningServer, 
     in_process("put", local(tmp_path, "ä ö.txt", b"1"), f"{job}:/with space/").ok()
     assert private(studio, job) == {"with space": None, "with space/ä ö.txt": b"1"}
     assert os.listdir(tmp_path / "state" / "journals") != []
+
+
+def test_a_name_that_the_locale_cannot_say_is_told_all_the_same(studio: RunningServer, job: str) -> None:
+    studio.put_item(job, "größe.txt", b"1")
+    assert as_process("ls", job, PYTHONIOENCODING="ascii").ok() == "gr\\xf6\\xdfe.txt\n"

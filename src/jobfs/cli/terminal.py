@@ -34,7 +34,10 @@ def say_line_json(value: object) -> None:
 
 
 def _put(stream: TextIO, line: str) -> None:
-    stream.write(f"{line}\n")
+    try:
+        stream.write(f"{line}\n")
+    except UnicodeEncodeError:  # a locale that has no such character
+        stream.write(f"{line.encode(stream.encoding, 'backslashreplace').decode(stream.encoding)}\n")
     stream.flush()  # whoever reads it is to see it now
 
 

@@ -249,7 +249,10 @@ class AsyncLocalCopy:
     # -- history
 
     async def history(self, path: str = "") -> list[Version]:
-        """Return the kept versions of a file, or of all in a directory, the newest first."""
+        """Return the kept versions of a file, or of all in a directory, the newest first.
+
+        :raises NoSuchVersion: there is nothing, and nothing is kept.
+        """
         return [version_of(one) for one in (await self.ask_past("story", path))["versions"]]
 
     async def deleted(self, path: str = "") -> list[Version]:

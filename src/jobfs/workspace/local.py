@@ -98,7 +98,10 @@ class LocalCopy:
     # -- history
 
     def history(self, path: str = "") -> list[Version]:
-        """Return the kept versions of a file, or of all in a directory, the newest first."""
+        """Return the kept versions of a file, or of all in a directory, the newest first.
+
+        :raises NoSuchVersion: there is nothing, and nothing is kept.
+        """
         return _run(self._copy.history(path))
 
     def deleted(self, path: str = "") -> list[Version]:
