@@ -68,13 +68,14 @@ def test_of_a_large_file_that_is_opened_for_both_its_open_waits_for_the_first_by
     async def story(mount: Mounted) -> None:
         handle = mount.vfs.open(mount.node("big"), os.O_RDWR)
         assert await mount.vfs.confirm(handle)
-        assert mount.vfs.write_now(handle, b"3", 0) is None
-        writing = asyncio.create_task(mount.vfs.write(handle, b"3", 0))
-        await asyncio.sleep(0)
         second = mount.vfs.open(mount.node("big"), os.O_RDWR)
         opening = asyncio.create_task(mount.vfs.confirm(second))
         await asyncio.sleep(1)
-        assert not opening.done()  # the first one waits under the lock: this one waits before it needs that
+        assert not opening.done()  # the first one may want the lock at any time: this one waits before it needs that
+        assert mount.vfs.write_now(handle, b"3", 0) is None
+        writing = asyncio.create_task(mount.vfs.write(handle, b"3", 0))
+        await asyncio.sleep(1)
+        assert not opening.done()
         rest.set()
         assert await opening
         assert await writing == 1

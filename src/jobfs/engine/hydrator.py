@@ -19,8 +19,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
-from jobfs.engine.patience import DEFAULT_DEADLINE_S, LOCKED_DEADLINE_S
+from jobfs.engine.patience import DEFAULT_DEADLINE_S, Patience
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import RevisionGone, Transfer
 from jobfs.engine.workspace import Workspace
@@ -42,6 +43,18 @@ _HONOURED = {True: "honour", False: "ignore"}
 _TOLD = {word: is_honoured for is_honoured, word in _HONOURED.items()}
 
 
+class StillComing(DeadlineExceeded):
+    """The bytes come, but too slowly for a wait that keeps others waiting and need not succeed."""
+
+
+class _Mark(NamedTuple):
+    """How far a download had come at a moment."""
+
+    at_s: float
+    steps: int
+    received: int
+
+
 class _Hydration:
     """One download under way."""
 
@@ -58,31 +71,53 @@ class _Hydration:
         self._error: BaseException | None = None
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
 
-    async def wait(self, is_there: Callable[[], bool], deadline_s: float, *, is_locked: bool = False) -> None:
+    async def wait(self, is_there: Callable[[], bool], patience: Patience) -> None:
         """Wait until something is there; the deadline starts anew with every sign of life.
 
         A few bytes are none: a server that drips would keep everybody waiting for ever. For who keeps others waiting
         nothing but bytes is one, until all of them are here and only their hash is not.
+
+        :raises DeadlineExceeded: there was none. :raises StillComing: see ``Patience.is_optional``.
         """
+        began = looked = self._mark()
         while not is_there():
             if self._error is not None:
                 raise self._error
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters[future] = is_there
-            steps, received = self.transfer.steps, self.transfer.received
             try:
-                async with asyncio.timeout(deadline_s):
+                async with asyncio.timeout_at(min(began.at_s + patience.deadline_s, looked.at_s + patience.look_s)):
                     await future
             except TimeoutError:
-                enough = received + _SLOWEST_BYTES_PER_S * deadline_s
-                counts_steps = not is_locked or self.transfer.arrived == self.revision.size
-                has_stepped = counts_steps and self.transfer.steps != steps
-                if not has_stepped and self.transfer.received < enough:
-                    raise DeadlineExceeded(
-                        f"hardly a byte from the server within {deadline_s:.0f} s", "try again when the server answers"
-                    ) from None
+                began, looked = self._look(began, looked, patience)
             finally:
                 del self._waiters[future]
+
+    def _mark(self) -> _Mark:
+        return _Mark(asyncio.get_running_loop().time(), self.transfer.steps, self.transfer.received)
+
+    def _look(self, began: _Mark, looked: _Mark, patience: Patience) -> tuple[_Mark, _Mark]:
+        """See how a wait goes on; return from when on its deadline, and its time for others, count."""
+        now = self._mark()
+        if now.at_s >= looked.at_s + patience.look_s:
+            if patience.is_locked():
+                self._check(looked, now, counts_steps=self.transfer.arrived == self.revision.size)
+                if patience.is_optional:
+                    raise StillComing("the bytes come slowly, and others wait", "read fewer at once")
+            looked = now
+        if now.at_s >= began.at_s + patience.deadline_s:
+            self._check(began, now, counts_steps=True)
+            began = now
+        return began, looked
+
+    @staticmethod
+    def _check(since: _Mark, now: _Mark, *, counts_steps: bool) -> None:
+        passed_s = now.at_s - since.at_s
+        has_stepped = counts_steps and now.steps != since.steps
+        if not has_stepped and now.received < since.received + _SLOWEST_BYTES_PER_S * passed_s:
+            raise DeadlineExceeded(
+                f"hardly a byte from the server within {passed_s:.0f} s", "try again when the server answers"
+            )
 
     def wake(self) -> None:
         """Wake whoever has now what he waits for."""
@@ -138,12 +173,22 @@ class Hydrator:
             await self._wait_for_end(hydration, is_locked)
 
     async def _wait_for_end(self, hydration: _Hydration, is_locked: bool) -> None:
-        deadline_s = min(LOCKED_DEADLINE_S, self._deadline_s) if is_locked else self._deadline_s
-        await hydration.wait(lambda: hydration.is_done, deadline_s, is_locked=is_locked)
+        await hydration.wait(lambda: hydration.is_done, Patience(self._deadline_s, lambda: is_locked))
 
-    async def read(self, record: LocalNode, offset: int, size: int) -> bytes:
+    async def read(
+        self,
+        record: LocalNode,
+        offset: int,
+        size: int,
+        *,
+        is_locked: Callable[[], bool] = lambda: False,
+        is_optional: bool = False,
+        is_overtaken: Callable[[], bool] = lambda: False,
+    ) -> bytes | None:
         """Return bytes of a file that is not hydrated, as soon as they have arrived.
 
+        :param is_locked: see ``Patience``, like the next one.
+        :param is_overtaken: tells whether the file has other bytes by now (see ``overtake``): the result is None then.
         :raises ApiError: the download failed. :raises DeadlineExceeded: no progress within the deadline.
         """
         if record.content is None or record.content.revision is None:
@@ -155,12 +200,21 @@ class Hydrator:
         try:
             if not transfer.shows(offset, end):
                 with transfer.wanted(offset, end):
-                    await hydration.wait(lambda: transfer.shows(offset, end), self._deadline_s)
+                    patience = Patience(self._deadline_s, is_locked, is_optional)
+                    await hydration.wait(lambda: transfer.shows(offset, end) or is_overtaken(), patience)
+            if is_overtaken():
+                return None
             transfer.is_read = True
             return os.pread(hydration.descriptor, size, offset)
         finally:
             hydration.readers -= 1
             self._close_when_idle(hydration)
+
+    def overtake(self, node: NodeId) -> None:
+        """Note that a file got other bytes while its own were on their way: who waits for those need not."""
+        for hydration in self._running.values():
+            if hydration.node == node:
+                hydration.wake()
 
     # -- open files whose name is gone
 

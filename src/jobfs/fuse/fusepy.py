@@ -19,6 +19,7 @@ import stat
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from jobfs.fuse import mounting
 from jobfs.fuse.errno import errno_of, is_expected
 from jobfs.fuse.interrupt import is_to_stop
 from jobfs.fuse.options import MountOptions
+from jobfs.fuse.sleepers import sleep_beside
 from jobfs.model import ROOT, Kind, NodeId
 from jobfs.vfs.attributes import BLOCK_BYTES, Attributes
 from jobfs.vfs.inodes import Handle
@@ -474,7 +476,10 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
 
     def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
         here = self._plain(lambda: self._vfs.read_now(self._vfs.handle(fh), size, offset))
-        return here if here is not None else self._wait(lambda: self._vfs.read(self._vfs.handle(fh), size, offset))
+        if here is not None:
+            return here
+        is_shared = partial(sleep_beside, mfusepy.fuse_get_context()[2])
+        return self._wait(lambda: self._vfs.read(self._vfs.handle(fh), size, offset, is_shared=is_shared))
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         done = self._plain(lambda: self._vfs.write_now(self._vfs.handle(fh), data, offset))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TypeAlias
 
 from jobfs.fuse import protocol, replies
 from jobfs.fuse.protocol import Opcode, OpenFlag, RequestHeader
+from jobfs.fuse.sleepers import sleep_beside
 from jobfs.model import NodeId
 from jobfs.vfs.inodes import Handle
 from jobfs.vfs.operations import Vfs
@@ -52,7 +54,11 @@ class OpenFileRequests:
         wanted = protocol.READ_IN.read(body)
         handle = self._vfs.handle(wanted.fh)
         here = self._vfs.read_now(handle, wanted.size, wanted.offset)
-        return here if here is not None else self._vfs.read(handle, wanted.size, wanted.offset)
+        if here is not None:
+            return here
+        if wanted.read_flags & protocol.READ_LOCKOWNER:  # the kernel says so of nothing but reads past its page cache
+            return self._vfs.read(handle, wanted.size, wanted.offset)
+        return self._vfs.read(handle, wanted.size, wanted.offset, is_shared=partial(sleep_beside, header.pid))
 
     def _write(self, header: RequestHeader, body: memoryview) -> Answer:
         wanted = protocol.WRITE_IN.read(body)
@@ -101,8 +107,11 @@ def opened(handle: Handle, *, is_bypassing: bool = False) -> bytes:
     :param is_bypassing: past the page cache, for who may have to wait long. Of several programs that wait for one page
         there, all but the first would wait for that one, in state D, and not for us.
     """
-    if handle.snapshot is not None or is_bypassing:
+    if handle.snapshot is not None:
         return replies.opened(handle.number, OpenFlag.DIRECT_IO)
+    if is_bypassing:
+        # Without KEEP_CACHE the kernel would throw the file's pages away, and wait for those that others wait for.
+        return replies.opened(handle.number, OpenFlag.DIRECT_IO | OpenFlag.KEEP_CACHE)
     flags = OpenFlag.KEEP_CACHE if handle.is_writable else OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
     return replies.opened(handle.number, flags)
 

@@ -119,6 +119,7 @@ class SetAttr(IntEnum):
 
 WRITE_KILL_SUIDGID = 1 << 2
 OPEN_KILL_SUIDGID = 1 << 0
+READ_LOCKOWNER = 1 << 1
 
 
 # -- requests
@@ -198,6 +199,7 @@ class ReadIn(NamedTuple):
     fh: int
     offset: int
     size: int
+    read_flags: int
 
 
 class WriteIn(NamedTuple):
@@ -284,7 +286,7 @@ RENAME2_IN = Layout(Rename2In, "QI4x")
 LINK_IN = Layout(LinkIn, "Q")
 OPEN_IN = Layout(OpenIn, "II")
 CREATE_IN = Layout(CreateIn, "II4xI")
-READ_IN = Layout(ReadIn, "QQI20x")
+READ_IN = Layout(ReadIn, "QQII16x")
 WRITE_IN = Layout(WriteIn, "QQII16x")
 HANDLE_IN = Layout(HandleIn, "Q")
 SETXATTR_IN = Layout(SetxattrIn, "II")

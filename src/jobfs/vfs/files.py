@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import mmap
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
 from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import StateError, StateFull
+from jobfs.errors import DeadlineExceeded, StateError, StateFull
 from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId, Permission
 from jobfs.store.blobs import full_disk
 from jobfs.vfs.inodes import Handle, InodeTable, OpenInode
@@ -175,18 +177,46 @@ class Files:
             return None if self._namespace.record(handle.inode.node).content != Content(0, EMPTY_SHA256) else b""
         return os.pread(descriptor, size, offset)
 
-    async def read(self, handle: Handle, size: int, offset: int) -> bytes:
+    async def read(
+        self, handle: Handle, size: int, offset: int, *, is_shared: Callable[[], bool] | None = None
+    ) -> bytes:
         """Return bytes, waiting for their download where they are not here.
 
+        :param is_shared: given where the kernel holds pages of the file locked until it has the bytes: whoever wants
+            one of these sleeps uninterruptibly. That can be all who have the file open; this tells of others.
         :raises ApiError: the download failed within its deadline.
         """
-        here = self.read_now(handle, size, offset)
-        if here is not None:
-            return here
-        record = self._namespace.record(handle.inode.node)
-        if record.content is None or offset >= record.content.size:
-            return b""
-        return await self._hydrator.read(record, offset, min(size, record.content.size - offset))
+        while (here := self.read_now(handle, size, offset)) is None:
+            record = self._namespace.record(handle.inode.node)
+            if record.content is None or offset >= record.content.size:
+                return b""
+            length = min(size, record.content.size - offset)
+            found = await self._await_bytes(handle.inode, record, offset, length, is_shared)
+            if found is not None:
+                return found
+        return here
+
+    async def _await_bytes(
+        self, inode: OpenInode, record: LocalNode, offset: int, length: int, is_shared: Callable[[], bool] | None
+    ) -> bytes | None:
+        """Wait for bytes; return None where somebody has cut the file meanwhile.
+
+        More than a page is read ahead where it goes through the page cache: if that fails, the kernel tells nobody,
+        and asks for the page that is wanted. It may have longer ones, so what it asks for again is waited for.
+        """
+        end = offset + length
+        try:
+            return await self._hydrator.read(
+                record,
+                offset,
+                length,
+                is_locked=lambda: is_shared is not None and (inode.handles > 1 or is_shared()),
+                is_optional=length > mmap.PAGESIZE and not inode.read_in_vain.holds(offset, end),
+                is_overtaken=lambda: inode.descriptor is not None,
+            )
+        except DeadlineExceeded:
+            inode.read_in_vain.add(offset, end)
+            raise
 
     def _descriptor(self, inode: OpenInode) -> int | None:
         """Return a descriptor on the inode's present blob, opening it where that is possible at once."""
@@ -407,6 +437,8 @@ class Files:
             inode.close_descriptor()
             inode.descriptor = self._blobs.open(blob)
             inode.blob = blob
+        if record.blob is None:
+            self._hydrator.overtake(record.id)
 
     def _rescue(self, inode: OpenInode, record: LocalNode) -> LocalNode:
         """Give a place to an open file whose name a remote version took, before the first write after that.

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jobfs.engine.extents import Extents
 from jobfs.model import BlobId, LocalNode, NodeId
 
 
@@ -26,6 +27,7 @@ class OpenInode:
     :param record: the node's record, valid only while ``is_detached``.
     :param descriptor: open on the blob named ``blob``; None until the bytes are needed or here.
     :param waiting: so many changes of bytes wait for the whole file, and keep others waiting.
+    :param read_in_vain: stretches of which a read was given up.
     :param is_unsaved: size or times in the tree are newer than in the store.
     :param is_kept: the version before the writing that is under way is in the history, or was none.
     :param was_replaced: detached by a remote change, not by a program: what is written here becomes a conflict copy.
@@ -35,6 +37,7 @@ class OpenInode:
     handles: int = 0
     writers: int = 0
     waiting: int = 0
+    read_in_vain: Extents = field(default_factory=Extents)
     descriptor: int | None = None
     blob: BlobId | None = None
     record: LocalNode | None = None

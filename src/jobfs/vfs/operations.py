@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
+from jobfs.engine.hydrator import StillComing
 from jobfs.engine.patience import LOCKED_DEADLINE_S
 from jobfs.engine.session import Session
 from jobfs.engine.transfer import SMALL_BYTES
@@ -40,11 +41,12 @@ Names = list[tuple[str, NodeId]]
 def _wants_all(handle: Handle, record: LocalNode) -> bool:
     """Tell whether who opened a cold file needs the whole of it: he writes, and is not likely to read a part of much.
 
-    Where somebody waits for the whole under the file's lock, whoever opens it for writing waits before he wants that.
+    Where another writes, or may, whoever opens it for writing waits before he wants the file's lock: it may be taken
+    for as long as the whole file takes.
     """
     size = record.content.size if record.content is not None else 0
     is_small = size <= SMALL_BYTES or not handle.is_readable
-    return handle.is_writable and (is_small or bool(handle.inode.waiting))
+    return handle.is_writable and (is_small or handle.inode.writers > 1 or bool(handle.inode.waiting))
 
 
 class _Failure(NamedTuple):
@@ -327,14 +329,18 @@ class Vfs:
         """Return bytes that are here, or None where ``read`` has to wait."""
         return self.files.read_now(handle, size, offset)
 
-    async def read(self, handle: Handle, size: int, offset: int) -> bytes:
+    async def read(
+        self, handle: Handle, size: int, offset: int, *, is_shared: Callable[[], bool] | None = None
+    ) -> bytes:
         """Return bytes, waiting for their download where they are not here, unless that was just done in vain.
 
         When reading ahead fails, the kernel reads the first page once more to learn the reason; waiting for another
         deadline then would make the program wait for two.
+
+        :param is_shared: see ``Files.read``.
         """
         with self._remembering_failure(handle.inode.node):
-            return await self.files.read(handle, size, offset)
+            return await self.files.read(handle, size, offset, is_shared=is_shared)
 
     @contextmanager
     def _remembering_failure(self, node: NodeId) -> Iterator[None]:
@@ -345,6 +351,8 @@ class Vfs:
             raise known.error
         try:
             yield
+        except StillComing:
+            raise  # it was too much at once, and less may well be had
         except JobfsError as error:
             self._failures[node] = _Failure(self.workspace.clock.monotonic_s() + _SAME_FAILURE_S, error)
             raise
