@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from jobfs.cli.remote import run
-from jobfs.cli.review import copy_of, local_time
-from jobfs.cli.terminal import human_size, say_json, say_table, tell
+from jobfs.cli.review import copy_of
+from jobfs.cli.terminal import human_size, local_time, say_json, say_table, tell
 
 NOW = "now"
 

@@ -17,8 +17,7 @@ from jobfs.cli.failures import STATUS_CODES
 from jobfs.cli.fronts import Lines, Listener, front_of
 from jobfs.cli.once import folder_order
 from jobfs.cli.remote import run
-from jobfs.cli.review import local_time
-from jobfs.cli.terminal import say, say_json, say_table, shown, tell
+from jobfs.cli.terminal import local_time, say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
 from jobfs.cli.whole import Whole
 from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError

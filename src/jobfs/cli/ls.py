@@ -8,8 +8,7 @@ import typer
 
 from jobfs.cli.choices import load_settings
 from jobfs.cli.remote import open_remote, run
-from jobfs.cli.review import local_time
-from jobfs.cli.terminal import human_size, say, say_json, say_table, shown
+from jobfs.cli.terminal import human_size, local_time, say, say_json, say_table, shown
 from jobfs.model import Permission
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.remote import run
-from jobfs.cli.review import copy_of, local_time
-from jobfs.cli.terminal import progress, say, shown
+from jobfs.cli.review import copy_of
+from jobfs.cli.terminal import local_time, progress, say, shown
 from jobfs.errors import SettingsError
 from jobfs.workspace.copies import AsyncLocalCopy
 

@@ -1,8 +1,7 @@
-"""What the commands about mounts and folders have in common: which one a path is in, and times as people read them."""
+"""What the commands about mounts and folders have in common: which one a path is in."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import typer
@@ -19,11 +18,3 @@ def copy_of(context: typer.Context, path: Path | None) -> tuple[AsyncLocalCopy, 
     """
     found, inner = AsyncLocalCopy.holding(path or Path(), lambda: load_settings(context))
     return found, inner if path is not None else ""
-
-
-def local_time(told: str | datetime | None) -> str:
-    """Return a time as a user of this machine reads it; of none, nothing."""
-    if not told:
-        return ""
-    moment = datetime.fromisoformat(told) if isinstance(told, str) else told
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Protocol, TextIO
 
 from jobfs.cli.loading import load
@@ -58,6 +59,14 @@ def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             say("\t".join(row))
         return
     load("pictures").print_table(headings, cells)
+
+
+def local_time(told: str | datetime | None) -> str:
+    """Return a time as a user of this machine reads it; of none, nothing."""
+    if not told:
+        return ""
+    moment = datetime.fromisoformat(told) if isinstance(told, str) else told
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def many(number: int, noun: str) -> str:

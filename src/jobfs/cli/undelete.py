@@ -10,8 +10,8 @@ import typer
 
 from jobfs.cli.failures import show
 from jobfs.cli.remote import run
-from jobfs.cli.review import copy_of, local_time
-from jobfs.cli.terminal import Progress, human_size, progress, say, say_json, say_table, shown, tell
+from jobfs.cli.review import copy_of
+from jobfs.cli.terminal import Progress, human_size, local_time, progress, say, say_json, say_table, shown, tell
 from jobfs.errors import JobfsError
 from jobfs.workspace.copies import AsyncLocalCopy
 
