@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobfs.cli.report import _CONFLICT_COPY
 from jobfs.cli.terminal import human_size, shown
 from jobfs.cli.words import hoisted
 from jobfs.errors import SettingsError
 from jobfs.planner.naming import ConflictStamp, conflict_name
+from jobfs.workspace.conflicts import is_conflict_copy, original_of
 from jobfs.workspace.places import Place, check_new, parse_job, parse_place
 from jobfs.workspace.states import folder_state, mount_state
 
@@ -97,8 +97,8 @@ def test_sizes_are_written_for_people(size: int, expected: str) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "a", "archive.tar.gz", ".hidden"])
 def test_a_conflict_copy_is_known_by_its_name_and_tells_the_original(name: str) -> None:
     copy = conflict_name(name, ConflictStamp("host (1)", "2026-01-02 030405"), lambda taken: False)
-    assert _CONFLICT_COPY.search(copy) is not None
-    assert _CONFLICT_COPY.sub(lambda match: match[0].rpartition(")")[2], copy) == name
+    assert is_conflict_copy(copy)
+    assert original_of(copy) == name
 
 
 def test_states_differ_by_server_job_and_folder() -> None:

@@ -114,10 +114,9 @@ def run_virtually(seed: int, work: Callable[[VirtualLoop], Coroutine[Any, Any, T
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(work(loop))
     finally:
-        pending = asyncio.all_tasks(loop)
-        for task in pending:
-            task.cancel()
-        if pending:
+        while pending := asyncio.all_tasks(loop):  # what is cancelled may begin something in its last moments
+            for task in pending:
+                task.cancel()
             loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         asyncio.set_event_loop(None)
         loop.close()
