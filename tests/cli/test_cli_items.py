@@ -380,5 +380,5 @@ def test_commands_with_a_final_slash_and_spaces_in_names(studio: RunningServer, 
 
 
 def test_a_name_that_the_locale_cannot_say_is_told_all_the_same(studio: RunningServer, job: str) -> None:
-    studio.put_item(job, "größe.txt", b"1")
-    assert as_process("ls", job, PYTHONIOENCODING="ascii").ok() == "gr\\xf6\\xdfe.txt\n"
+    studio.put_item(job, "maße/größe.txt", b"1")
+    assert as_process("ls", f"{job}:/maße", PYTHONIOENCODING="ascii").ok() == "gr\\xf6\\xdfe.txt\n"

@@ -130,7 +130,8 @@ def test_hostile_paths_are_refused_and_named_and_the_others_come(studio: Running
     assert b"12345" in shown(folder).values()
     assert all(os.path.realpath(path).startswith(f"{folder}/") for path in folder.rglob("*"))
     skipped = {event["path"] for event in events if event["event"] == "skipped"}
-    assert skipped == {"%2E%2E/outside", "a/%2E%2E/%2E%2E/outside", "a/%/b"}
+    files = {"%2E%2E/outside", "a/%2E%2E/%2E%2E/outside", "a/%/b"}
+    assert skipped == files | {"%2E%2E", "a/%2E%2E", "a/%"}  # and the names that cannot be had here
 
 
 @pytest.mark.parametrize("way", ["same_origin", "cross_origin"])

@@ -31,7 +31,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "cli": frozenset(
         {"errors", "model", "planner", "api", "store", "engine", "vfs", "folder", "fuse", "server", "workspace"}
     ),
-    "__main__": frozenset({"cli"}),
+    "__main__": frozenset({"cli", "errors"}),
 }
 """What each room may import besides itself and the bare package ``jobfs`` (its version)."""
 
