@@ -76,7 +76,7 @@ class Editor:
         self._has_large = has_large
         self._rest_s = rest_s
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._edit, name=self.name)
+        self._thread = threading.Thread(target=self._edit, name=self.name, daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float | None = None) -> bool:
