@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jobfs import __version__
-from jobfs.cli.failures import EXIT_CODES, of_bug, of_local_file, of_usage, show
+from jobfs.cli.failures import EXIT_CODES, failure_of, of_bug, of_usage, show
 from jobfs.cli.loading import load
 from jobfs.cli.terminal import say
 from jobfs.cli.whole import Whole
@@ -82,11 +82,8 @@ class Commands(Whole):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # whoever read our output has seen enough: no message
-        except JobfsError as error:
-            failure = error
-        except OSError as error:
-            failure = of_local_file(error)
-            failure.__cause__ = error
+        except (JobfsError, OSError) as error:
+            failure = failure_of(error)
         show(failure, is_debug=isinstance(ctx.obj, Chosen) and ctx.obj.is_debug)
         raise typer.Exit(failure.exit_code)
 

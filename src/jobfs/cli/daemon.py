@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from jobfs.cli.failures import of_bug, of_local_file
+from jobfs.cli.failures import failure_of
 from jobfs.cli.order import CRASH_NAME, Order
 from jobfs.cli.serving import serve
 from jobfs.errors import JobfsError
@@ -77,11 +77,8 @@ def main() -> int:
     except JobfsError as error:
         pipe.failed(error)
         return error.exit_code
-    except OSError as error:
-        pipe.failed(of_local_file(error))
-        raise
     except Exception as error:
-        pipe.failed(of_bug(error))
+        pipe.failed(failure_of(error))
         raise
 
 

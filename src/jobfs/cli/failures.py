@@ -63,6 +63,13 @@ def show(error: JobfsError, *, is_debug: bool) -> None:
         tell(f"  next: {shown(error.remedy)}")
 
 
+def failure_of(error: Exception) -> JobfsError:
+    """Return whatever ended a command as one of ours: the user gets a message, and a traceback only if he asked."""
+    if isinstance(error, JobfsError):
+        return error
+    return of_local_file(error) if isinstance(error, OSError) else of_bug(error)
+
+
 def of_local_file(error: OSError) -> JobfsError:
     """Return the failure of a local file operation as one of ours."""
     words = error.strerror or str(error)
@@ -70,6 +77,7 @@ def of_local_file(error: OSError) -> JobfsError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         failure.exit_code = 8
         failure.remedy = "free some disk space and try again; nothing that was saved is lost"
+    failure.__cause__ = error
     return failure
 
 

@@ -79,11 +79,7 @@ def run_words(words: Sequence[str]) -> int | None:
         return 1  # whoever read our output has seen enough: no message
     except KeyboardInterrupt:
         failure: JobfsError = Interrupted("stopped")
-    except JobfsError as error:
-        failure = error
-    except OSError as error:
-        failure = failures.of_local_file(error)
     except Exception as error:  # noqa: BLE001  (whatever it is, the user gets a message and not a traceback)
-        failure = failures.of_bug(error)
+        failure = failures.failure_of(error)
     failures.show(failure, is_debug=False)
     return failure.exit_code

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+
+from jobfs.engine.leftover import Unsynced, unsynced_of
 
 KindName = Literal["file", "directory"]
 
@@ -121,8 +123,12 @@ def _side(told: Mapping[str, Any] | None) -> Side | None:
 
 def pushed_of(told: Mapping[str, Any]) -> Pushed:
     """Read what ``review`` tells of a publication."""
-    left = (Unsent(one["path"], one["reason"], one["isHeld"]) for one in told["left"])
-    return Pushed(tuple(told["sent"]), tuple(told["along"]), tuple(left))
+    return Pushed(tuple(told["sent"]), tuple(told["along"]), unsent_of(unsynced_of(told["left"])))
+
+
+def unsent_of(left: Iterable[Unsynced]) -> tuple[Unsent, ...]:
+    """Return what the engine says that the server does not have."""
+    return tuple(Unsent(one.path, one.reason, one.is_held) for one in left)
 
 
 def version_of(told: Mapping[str, Any]) -> Version:

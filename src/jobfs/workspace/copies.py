@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, Unpack
 
 from jobfs.errors import MountError
 from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
-from jobfs.store.state import State
 from jobfs.workspace import ended, resting
 from jobfs.workspace.answering import ask_async
 from jobfs.workspace.answers import (
     Difference,
     Pushed,
     Restored,
-    Unsent,
     Version,
     difference_of,
     pushed_of,
     restored_of,
+    unsent_of,
     version_of,
 )
 from jobfs.workspace.awaiting import Server, connect
@@ -235,16 +234,11 @@ class AsyncLocalCopy:
             done.append(event.path)
 
         options = SyncOptions(direction=Direction.PUSH, max_deletions=max_deletions)
-        connection = Connection(settings)
-        state = State.open(self._instance.state)
-        try:
-            remote = connection.remote(self.job)
-            summary = await FolderSync(state, remote, Path(self.directory), options=options, progress=note).run()
-        finally:
-            state.close()
-            await connection.aclose()
-        left = tuple(Unsent(one.path, one.reason, one.is_held) for one in summary.skipped)
-        return Pushed(tuple(sorted(done)), (), left)
+        async with aclosing(Connection(settings)) as connection:
+            with ended.opened(self._instance) as state:
+                remote = connection.remote(self.job)
+                summary = await FolderSync(state, remote, Path(self.directory), options=options, progress=note).run()
+        return Pushed(tuple(sorted(done)), (), unsent_of(summary.skipped))
 
     # -- history
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from jobfs.engine.backlog import differing
 from jobfs.engine.hold import set_held
-from jobfs.planner.difference import is_different
 from jobfs.store.state import State
 from jobfs.workspace.conflicts import conflict_copies
 from jobfs.workspace.instance import Instance, telling_whose
@@ -45,8 +45,7 @@ def hold(instance: Instance, *, is_on: bool) -> int:
 
 def count_unsent(state: State) -> int:
     """Return how many changes in a state are known to wait for the server, or to be held."""
-    base, local = state.base, state.synced
-    return sum(is_different(base.get(node), local.get(node)) for node in {*base, *local})
+    return len(differing(state))
 
 
 @contextmanager
