@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from kept_versions import kept_versions
 
 from jobfs.engine.workspace import SystemClock, Workspace
 from jobfs.errors import HistoryError
+from jobfs.folder.arrivals import Arrivals
+from jobfs.folder.coalesce import EVERYWHERE
 from jobfs.folder.disk import Disk
 from jobfs.folder.restore import FolderRestorer
 from jobfs.folder.sync import SyncOptions
@@ -44,7 +48,7 @@ def restore(desk: Desk, data: bytes, path: str, *, is_undelete: bool = False) ->
         with desk.opened() as state:
             [version] = [one for one in state.versions.all() if state.blobs.path(one.blob).read_bytes() == data]  # type: ignore[arg-type]
             workspace = Workspace(state, Ignore(), SystemClock(), host="h", is_read_only=False)
-            restorer = FolderRestorer(workspace, Disk(desk.root), lambda: "abcdefgh", changed.append)
+            restorer = FolderRestorer(workspace, Disk(desk.root), Arrivals(lambda: "abcdefgh"), changed.append)
             await restorer.restore(version, path, is_undelete=is_undelete)
 
     run(put_back())
@@ -69,6 +73,31 @@ def test_a_directory_that_is_deleted_on_the_server_leaves_its_files_in_the_histo
     run(desk.sync(replace(ONCE, max_deletions=None)))
     assert "sub" not in desk.tree()
     assert {path for path, _, _ in versions(desk)} == {"sub/b.txt", "sub/c.txt"}
+
+
+def test_a_scan_leaves_a_version_alone_that_is_on_its_way_to_its_place(desk: Desk) -> None:
+    written, scanned = threading.Event(), threading.Event()
+
+    class Slow(Disk):
+        def sync(self, descriptor: int) -> None:
+            written.set()
+            assert scanned.wait(10)
+            super().sync(descriptor)
+
+    async def restore_beside_a_scan(version: Version) -> None:
+        async with desk.watching(make_disk=Slow) as sync:
+            putting = asyncio.create_task(sync.restorer.restore(version, "a.txt"))
+            await asyncio.to_thread(written.wait, 10)
+            await sync.side.scan(EVERYWHERE)
+            scanned.set()
+            assert (await putting).is_changed
+
+    desk.model.put("a.txt", b"second")
+    run(desk.sync())
+    with desk.opened() as state:
+        [version] = state.versions.all()
+    run(restore_beside_a_scan(version))
+    assert desk.tree()["a.txt"] == b"first"
 
 
 def test_what_programs_do_to_their_own_files_leaves_nothing_to_keep(desk: Desk) -> None:

@@ -12,7 +12,7 @@ local history has them.**
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -45,6 +45,7 @@ class FolderApplier:
         contents: Contents,
         attempts: Attempts,
         observer: Observer,
+        tokens: Callable[[], str],
     ) -> None:
         self._where = Where(workspace, disk)
         self._workspace = workspace
@@ -55,6 +56,7 @@ class FolderApplier:
         self._contents = contents
         self._attempts = attempts
         self._observer = observer
+        self._tokens = tokens
         self._keeping = Keeping(workspace, disk)
 
     async def apply(self, changes: Iterable[planned.LocalChange]) -> set[NodeId]:
@@ -218,7 +220,7 @@ class FolderApplier:
         if record.is_dirty and not keeps:
             raise Outdated
         parent, _, name = place.rpartition("/")
-        hidden = hidden_name(name, self._contents.tokens(), Suffix.OLD)
+        hidden = hidden_name(name, self._tokens(), Suffix.OLD)
         aside = f"{parent}/{hidden}" if parent else hidden
         with suppress(FileNotFoundError):
             self._disk.move(place, aside, is_directory=False)

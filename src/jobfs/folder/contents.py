@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from jobfs.engine.applier import Applier, mtime_of, remote_node, writable_as
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import receive
 from jobfs.engine.workspace import Workspace
+from jobfs.folder.arrivals import Arrivals
 from jobfs.folder.attempt import EXPECTED, Attempts, Changed, Observer, Outdated
 from jobfs.folder.disk import Disk, Seen
 from jobfs.folder.keeping import Keeping
@@ -65,7 +66,7 @@ class _Ready:
 class Contents:
     """The downloads of one folder.
 
-    :param tokens: gives eight random letters for hidden names.
+    :param arrivals: what is told of each download until it is in its place.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Contents:
         *,
         attempts: Attempts,
         observer: Observer,
-        tokens: Callable[[], str],
+        arrivals: Arrivals,
     ) -> None:
         self._where = Where(workspace, disk)
         self._workspace = workspace
@@ -89,11 +90,9 @@ class Contents:
         self._attempts = attempts
         self._observer = observer
         self._keeping = Keeping(workspace, disk)
-        self.tokens = tokens
+        self._arrivals = arrivals
         self._slots = asyncio.Semaphore(PARALLEL_DOWNLOADS)
         self._ready: list[_Ready] = []
-        self.arriving: set[str] = set()
-        """The tokens in the names of downloads that are not in their places yet."""
 
     async def pull(self, change: Pull, place: str) -> set[NodeId]:
         """Bring a content to its place; return the nodes to plan again now.
@@ -103,16 +102,12 @@ class Contents:
         :param place: for messages and scans.
         """
         async with self._slots:
-            token = self.tokens()
-            self.arriving.add(token)
-            try:
-                ready = await self._prepare(change, token)
-            except EXPECTED as error:
-                return self._attempts.fail(change.node, place, error)
-            else:
+            with self._arrivals.one() as token:
+                try:
+                    ready = await self._prepare(change, token)
+                except EXPECTED as error:
+                    return self._attempts.fail(change.node, place, error)
                 return await ready.done
-            finally:
-                self.arriving.discard(token)
 
     # -- before the target is touched
 

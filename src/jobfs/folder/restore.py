@@ -16,6 +16,7 @@ from dataclasses import replace
 from jobfs.engine.restore import OTHER_PLACE, SEE_HISTORY, PutBack, check_place, check_unsent, is_there
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import HistoryError, NoSuchVersion
+from jobfs.folder.arrivals import Arrivals
 from jobfs.folder.attempt import Changed
 from jobfs.folder.disk import Disk, Seen
 from jobfs.folder.keeping import Keeping
@@ -28,18 +29,16 @@ from jobfs.store.history import NOBODY, Reason, Version
 class FolderRestorer:
     """Puts versions back into one folder, kept in step just now or not. Satisfies ``engine.restore.Restorer``.
 
-    :param tokens: gives eight random letters for hidden names.
+    :param arrivals: what is told of each version until it is in its place.
     :param on_changed: told of each place, so that it is looked at.
     """
 
-    def __init__(
-        self, workspace: Workspace, disk: Disk, tokens: Callable[[], str], on_changed: Callable[[str], None]
-    ) -> None:
+    def __init__(self, workspace: Workspace, disk: Disk, arrivals: Arrivals, on_changed: Callable[[str], None]) -> None:
         self._workspace = workspace
         self._state = workspace.state
         self._disk = disk
         self._keeping = Keeping(workspace, disk)
-        self._tokens = tokens
+        self._arrivals = arrivals
         self._on_changed = on_changed
 
     async def restore(self, version: Version, path: str, *, is_undelete: bool = False) -> PutBack:
@@ -51,16 +50,17 @@ class FolderRestorer:
         if self._state.versions.get(version.number) is None:
             raise NoSuchVersion(f"version {version.number} of {version.path} is no longer kept", SEE_HISTORY)
         parent, _, name = path.rpartition("/")
-        hidden = hidden_name(name, self._tokens(), Suffix.NEW)
-        temporary = f"{parent}/{hidden}" if parent else hidden
         self._make_directories(parent)
-        try:
-            await self._write(temporary, version, present, is_undelete=is_undelete)
-            await self._put(temporary, path, present)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                self._disk.remove_file(temporary)
-            raise
+        with self._arrivals.one() as token:
+            hidden = hidden_name(name, token, Suffix.NEW)
+            temporary = f"{parent}/{hidden}" if parent else hidden
+            try:
+                await self._write(temporary, version, present, is_undelete=is_undelete)
+                await self._put(temporary, path, present)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    self._disk.remove_file(temporary)
+                raise
         self._disk.sync_directory(parent)
         self._on_changed(path)
         return PutBack(path, version)

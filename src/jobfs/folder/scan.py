@@ -44,17 +44,17 @@ class Findings:
 class Scanner:
     """Scans one folder. One scan at a time; changes by ``apply`` may happen between its steps.
 
-    :param arriving: the tokens in the names of downloads that are not in their places yet.
+    :param arrivals: what is on its way to its place, and no litter.
 
     ``problems`` by place: what cannot be kept in step, as far as the last look at each place goes.
     """
 
-    def __init__(self, workspace: Workspace, disk: Disk, root: Root, *, arriving: Container[str]) -> None:
+    def __init__(self, workspace: Workspace, disk: Disk, root: Root, *, arrivals: Container[str]) -> None:
         self._workspace = workspace
         self._local = workspace.state.local
         self._disk = disk
         self._root = root
-        self._arriving = arriving
+        self._arrivals = arrivals
         self._is_first = True
         self._missed: dict[NodeId, int] = {}
         self.problems: dict[str, Problem] = {}
@@ -174,7 +174,7 @@ class Scanner:
         hidden = parse_hidden(name)
         if hidden is None or hidden.suffix is not Suffix.NEW:
             return False
-        if hidden.token not in self._arriving:
+        if hidden.token not in self._arrivals:
             with suppress(OSError):  # the next scan tries it again
                 self._disk.remove_file(prefix + name)
         return True

@@ -17,11 +17,11 @@ from dataclasses import replace
 from jobfs.engine.applier import Applier
 from jobfs.engine.pusher import Gone, Snapshot
 from jobfs.engine.remote import Remote
-from jobfs.engine.session import random_token
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
 from jobfs.errors import JobfsError, Refused, StateError
 from jobfs.folder.apply import FolderApplier
+from jobfs.folder.arrivals import Arrivals
 from jobfs.folder.attempt import Attempts
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, is_covered
 from jobfs.folder.contents import Contents
@@ -41,7 +41,7 @@ class FolderSide:
 
     :param restores_here: what was deleted here comes back from the server instead of being deleted there.
     :param restores_there: the other way round.
-    :param tokens: gives eight random letters for hidden names.
+    :param arrivals: what a scan leaves alone.
     """
 
     is_instant = False
@@ -57,7 +57,7 @@ class FolderSide:
         ledger: Ledger,
         restores_here: bool,
         restores_there: bool,
-        tokens: Callable[[], str] = random_token,
+        arrivals: Arrivals,
     ) -> None:
         self._workspace = workspace
         self._state = workspace.state
@@ -68,10 +68,10 @@ class FolderSide:
         self._restores_there = restores_there
         self.recorder = Applier(workspace, trees)
         attempts = Attempts(workspace, disk, self)
-        contents = Contents(workspace, self.recorder, disk, remote, attempts=attempts, observer=self, tokens=tokens)
-        self.scanner = Scanner(workspace, disk, root, arriving=contents.arriving)
+        contents = Contents(workspace, self.recorder, disk, remote, attempts=attempts, observer=self, arrivals=arrivals)
+        self.scanner = Scanner(workspace, disk, root, arrivals=arrivals)
         self._applier = FolderApplier(
-            workspace, self.recorder, disk, contents=contents, attempts=attempts, observer=self
+            workspace, self.recorder, disk, contents=contents, attempts=attempts, observer=self, tokens=arrivals.tokens
         )
         self._wanted = NOWHERE
         self._waiting: dict[str, set[NodeId]] = {}

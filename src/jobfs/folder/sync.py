@@ -24,6 +24,7 @@ from jobfs.engine.session import Options, Session, random_token
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Clock, SystemClock, Workspace
 from jobfs.errors import DeadlineExceeded, FolderError, GuardTripped, JobfsError
+from jobfs.folder.arrivals import Arrivals
 from jobfs.folder.coalesce import EVERYWHERE, NOWHERE, Places, coalesce, reduced
 from jobfs.folder.disk import Disk
 from jobfs.folder.report import Ledger, Progress, Summary, SyncEvent, What, distinct, remote_event
@@ -148,6 +149,7 @@ class FolderSync:
         workspace = Workspace(state, ignore, self._clock, host=self.options.host, is_read_only=remote.is_read_only)
         self._workspace = workspace
         self._trees = Trees(state)
+        arrivals = Arrivals(tokens)
         self.side = FolderSide(
             workspace,
             self._trees,
@@ -157,9 +159,9 @@ class FolderSync:
             ledger=self._ledger,
             restores_here=not self.options.pushes or not self.options.delete,
             restores_there=not self.options.pulls or not self.options.delete,
-            tokens=tokens,
+            arrivals=arrivals,
         )
-        self.restorer = FolderRestorer(workspace, self._disk, tokens, self._restored)
+        self.restorer = FolderRestorer(workspace, self._disk, arrivals, self._restored)
         self.session = self._make_session(remote, tokens)
         self._awake = asyncio.Event()
         self._stopped = asyncio.Event()

@@ -13,6 +13,7 @@ from jobfs.engine.review import Review
 from jobfs.engine.session import Options, Session, random_token
 from jobfs.engine.workspace import SystemClock, Workspace
 from jobfs.errors import SettingsError
+from jobfs.folder.arrivals import Arrivals
 from jobfs.folder.disk import Disk
 from jobfs.folder.restore import FolderRestorer
 from jobfs.folder.sync import FolderSync
@@ -75,7 +76,7 @@ def past_of(instance: Instance) -> Iterator[Past]:
         workspace = Workspace(state, Ignore(), SystemClock(), host=platform.node(), is_read_only=is_read_only)
         if instance.kind == FOLDER:
             disk = Disk(Path(instance.directory))
-            yield Past(state, FolderRestorer(workspace, disk, random_token, lambda place: None))
+            yield Past(state, FolderRestorer(workspace, disk, Arrivals(random_token), lambda place: None))
         else:
             yield Past(state, TreeRestorer(workspace))
         note_unsent(instance, state)
