@@ -128,3 +128,17 @@ def test_a_deletion_that_fails_half_way_leaves_nothing_hidden(tmp_path: Path, fa
     sync(desk, BadSystem(*faults))
     assert not any(map(is_hidden, desk.tree()))
     assert run(desk.in_step()) == {"b": b"b"}
+
+
+def test_a_conflict_copy_is_taken_back_where_its_winner_could_not_be_placed(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("a", b"first")
+    run(desk.in_step())
+    desk.model.put("a", b"there")
+    path = desk.write("a", b"here")
+    with path.open("r+b") as program:  # which goes on writing the file, whatever names it has
+        run(desk.sync(make_disk=partial(Disk, system=BadSystem(*[("replace", is_hidden)] * 50))))  # type: ignore[arg-type]
+        assert desk.tree() == {"a": b"here"}
+        program.write(b"more")
+    found = run(desk.in_step())
+    assert sorted(data for data in found.values() if data) == [b"more", b"there"]

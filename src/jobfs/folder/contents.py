@@ -49,7 +49,7 @@ class _Ready:
     :param history: of a conflict without a copy, and of a revert: a blob with the local version, and the look that it
         belongs to; None once the history has it.
     :param replaced: the bytes that lost their name to this, as far as they are to be kept.
-    :param is_copied: of a conflict with a copy: whether the copy was made now.
+    :param copy: of a conflict with a copy that was made now: where.
     """
 
     change: Pull
@@ -60,7 +60,7 @@ class _Ready:
     done: asyncio.Future[set[NodeId]]
     history: tuple[BlobId, Seen] | None = None
     replaced: BlobId | None = None
-    is_copied: bool = False
+    copy: str | None = None
 
 
 class Contents:
@@ -192,6 +192,7 @@ class Contents:
             self._place(ready)
         except EXPECTED as error:
             self._discard(ready.change, ready.temporary)
+            self._take_back(ready)
             for blob in (ready.history[0] if ready.history is not None else None, ready.replaced):
                 if blob is not None:
                     self._state.blobs.remove(blob)
@@ -262,8 +263,17 @@ class Contents:
         """Give the local version of a conflict another name before its own is given away."""
         copy_name = change.copy_name or ""
         if not self._has_copy(record):
-            self._disk.duplicate(ready.place, self._where.target(record.parent, copy_name, NodeId(0)))
-            ready.is_copied = True
+            copy = self._where.target(record.parent, copy_name, NodeId(0))
+            self._disk.duplicate(ready.place, copy)
+            ready.copy = copy
+
+    def _take_back(self, ready: _Ready) -> None:
+        """Take the copy's name back where the winner did not get its own: a program that still writes the file would
+        write both. A copy of the bytes may stay; it is found the next time.
+        """
+        if ready.copy is not None:
+            with suppress(OSError):  # where the disk fails in this too, the file stays at both places
+                self._disk.take_back(ready.place, ready.copy)
 
     def _has_copy(self, record: LocalNode) -> bool:
         """Tell whether a conflict copy of these bytes is there already: a crash may have come after it was made."""
@@ -311,7 +321,7 @@ class Contents:
     def _record_loser(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> set[NodeId]:
         """Record the copy of a conflict's local version."""
         content = record.content or Content(0)
-        if change.copy_name is not None and ready.is_copied:
+        if change.copy_name is not None and ready.copy is not None:
             fresh = self._state.allocate()
             copy = replace(record, id=fresh, name=change.copy_name, content=Content(content.size, content.sha256))
             there = self._disk.look(self._where.below(record.parent, change.copy_name))

@@ -275,10 +275,14 @@ class Disk:
         except FileNotFoundError:
             return  # somebody took it away meanwhile
         except OSError:
-            first, second = self.look(source), self.look(target)
-            if first is not None and second is not None and first.inode == second.inode:
-                self._system.unlink(self._at(target))
+            self.take_back(source, target)
             raise
+
+    def take_back(self, place: str, second: str) -> None:
+        """Take the second of its two names from a file; nothing is done where it has not got both."""
+        here, there = self.look(place), self.look(second)
+        if here is not None and there is not None and here.inode == there.inode:
+            self._system.unlink(self._at(second))
 
     def put_over(self, source: str, target: str) -> None:
         """Move a file over another one, atomically."""
