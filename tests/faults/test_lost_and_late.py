@@ -14,7 +14,7 @@ from engine_harness import Mounted, eventually
 from story_harness import REQUEST_S, Open, TimedRemote, doing, ending, make, play, remove
 
 from jobfs.engine.creations import LATE_S
-from jobfs.errors import OutcomeUnknown, Refused, Unreachable
+from jobfs.errors import OutcomeUnknown, Refused, ServerFailure, Unreachable
 from jobfs.model import ROOT
 from jobfs.planner.naming import Suffix, hidden_name
 from jobfs.store.state import Aside
@@ -406,5 +406,66 @@ def test_a_file_that_is_moved_out_while_its_directory_is_renamed_stays_clean_wha
             remote.put("c", b"their second")
             await mount.pull()
             assert await ending(mount) == {"e": None, "c": b"their second", "shown": None, "shown/b": b"their first"}
+
+    play(tmp_path, story)
+
+
+async def told_that_children_stay(mount: Mounted, remote: TimedRemote) -> None:
+    """Have a mount learn that the children of a directory do not follow it."""
+    await mount.rename("known", "shown")
+    await mount.settle()
+
+
+def without_following(*directories: str) -> TimedRemote:
+    """Return a server where children do not follow their directory, and each of these has a file of its name."""
+    remote = TimedRemote(children_follow=False)
+    for path in ("known", *directories):
+        remote.put(path, None)
+        remote.put(f"{path}/{path}.txt", path.encode())
+    return remote
+
+
+@pytest.mark.allow_log("e/d.txt was changed by two others at once")
+def test_a_child_whose_place_is_taken_while_it_follows_its_directory_steps_beside_it(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = without_following("d")
+
+        def take_a_place(name: str, subject: str) -> None:
+            if name == "update" and subject.endswith(" e/d.txt") and remote.at("e/d.txt") is None:
+                remote.put("e/d.txt", b"somebody's")
+
+        async with open_(remote) as mount:
+            await told_that_children_stay(mount, remote)
+            remote.before = take_a_place
+            await mount.rename("d", "e")
+            found = await ending(mount)
+            assert sorted(filter(None, found.values())) == [b"d", b"known", b"somebody's"]
+
+    play(tmp_path, story)
+
+
+def test_a_directory_that_comes_back_from_a_hidden_name_does_not_leave_its_children_there(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = without_following("d", "e")
+        lost: list[str] = []
+        refused = f"{remote.item('d').id} e"
+
+        def lose_the_step_aside_and_refuse_the_next(name: str, subject: str) -> None:
+            if name == "update" and subject.endswith(".old") and not lost:
+                lost.append(subject)
+                raise OutcomeUnknown("lost")
+            if name == "update" and subject == refused:
+                raise ServerFailure("out of order")
+
+        async with open_(remote) as mount:
+            await told_that_children_stay(mount, remote)
+            remote.before, refuse_nothing = lose_the_step_aside_and_refuse_the_next, remote.before
+            for before, after in (("d", "t"), ("e", "d"), ("t", "e")):
+                await mount.rename(before, after)
+            for _ in range(4):
+                await mount.pull()
+            remote.before = refuse_nothing
+            found = await ending(mount)
+            assert (len(lost), sorted(filter(None, found.values()))) == (1, [b"d", b"e", b"known"])
 
     play(tmp_path, story)

@@ -51,6 +51,7 @@ FOUND = {
     2015060: "a file that moved out of a renamed directory was taken along with it, and its bytes could not be had",
     2018659: "a version that somebody had under a hidden name while our deletion waited was deleted",
     2106528: "one child that somebody deleted left its neighbours under their directory's hidden name",
+    2405546: "a directory that came back from a hidden name left its children there, where they do not follow",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

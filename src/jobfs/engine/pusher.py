@@ -448,6 +448,9 @@ class Pusher:
                     item = await move(self._remote, entry.item, child_path)
                 except NotFound:
                     continue  # somebody deleted it: its neighbours still have to come along
+                except PathExists:  # somebody was faster than the child: the next listing shows both
+                    await self.replacer.put_beside(entry.item, child_path)
+                    continue
                 self._trees.acknowledge_change(entry, item)
                 self.on_carried(child)
             if entry.kind is Kind.DIRECTORY:

@@ -34,7 +34,7 @@ from jobfs.errors import (
     ServerFailure,
     StateError,
 )
-from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, Permission, Revision, path_of
+from jobfs.model import ROOT, Content, Entry, Item, ItemId, Kind, NodeId, Permission, Revision, path_of
 from jobfs.planner.naming import ConflictStamp, Suffix, conflict_name, hidden_name, is_hidden_name, parse_hidden
 from jobfs.store.state import Aside
 
@@ -79,6 +79,7 @@ class Replacer:
         self._stamp = stamp
         self._cleanups: set[asyncio.Task[None]] = set()
         self._strays: dict[ItemId, list[Item]] = {}
+        self._stranded: list[tuple[Item, NodeId]] = []
         self._leftover: dict[str, tuple[int, float | None]] = {aside.token: (0, None) for aside in trees.state.asides()}
         """Replaces to be finished or undone: since which epoch, and until when late requests of theirs may be done:
         None where that is not known yet."""
@@ -186,12 +187,16 @@ class Replacer:
             if is_replaced:
                 await delete(self._remote, moved.id)
                 return
+        await self.put_beside(moved.id, path)
+
+    async def put_beside(self, item: ItemId, path: str) -> None:
+        """Give an item a conflict name, where somebody else has the path that it was to have."""
         above, slash, name = path.rpartition("/")
         taken: set[str] = set()
         while True:
             free = conflict_name(name, self._stamp(), taken.__contains__)
             try:
-                await move(self._remote, moved.id, f"{above}{slash}{free}")
+                await move(self._remote, item, f"{above}{slash}{free}")
             except PathExists:
                 taken.add(free)
             else:
@@ -239,11 +244,16 @@ class Replacer:
 
     def note_hidden(self, hidden: Sequence[Item]) -> None:
         """Find out, from the hidden items of a complete listing, what others put into directories of ours that are
-        about to be deleted under hidden names.
+        about to be deleted under hidden names, and what a directory has left behind that came back from one.
         """
         directories = {item.path: item for item in hidden if item.kind is Kind.DIRECTORY}
         known = {entry.item: entry for entry in self._trees.state.base.entries() if entry.item is not None}
         self._strays.clear()
+        self._stranded = [
+            (item, known[item.id].id)
+            for item in sorted(hidden, key=lambda item: item.path)
+            if item.id in known and _hidden_part(item.path) not in (item.path, *directories)
+        ]
         for item in hidden:
             above = directories.get(item.path.rpartition("/")[0])
             if above is None or not is_hidden_name(above.path.rpartition("/")[2]) or above.id not in known:
@@ -272,8 +282,23 @@ class Replacer:
         outer, slash, hidden = above.rpartition("/")
         parsed = parse_hidden(hidden)
         home = f"{outer}{slash}{parsed.name if parsed is not None else hidden}"
-        await self._make_directories(home)
-        await self._put_back(found, f"{home}/{name}")
+        await self._bring_back(found, f"{home}/{name}")
+
+    async def _fetch_after(self, stranded: Item, node: NodeId) -> None:
+        """Move what a directory left behind to where the directory is by now (contract I-18)."""
+        found = await get_if_there(self._remote, stranded.id)
+        path = path_of(self._trees.state.base, node)
+        if found is None or found.path != stranded.path or path is None or _hidden_part(path):
+            return
+        await self._bring_back(found, path)
+
+    async def _bring_back(self, item: Item, path: str, *, is_replaced: bool = False) -> None:
+        """Give a version its name back, in a directory that is made where it is missing; see ``_put_back``."""
+        try:
+            await self._put_back(item, path, is_replaced=is_replaced)
+        except ParentMissing:
+            await self._make_directories(path.rpartition("/")[0])
+            await self._put_back(item, path, is_replaced=is_replaced)
 
     async def mend(self, hidden: Sequence[Item], epoch: int) -> None:
         """Finish or undo what interrupted replaces of ours left, given the hidden items of a complete listing.
@@ -290,6 +315,8 @@ class Replacer:
         for strays in list(self._strays.values()):
             for stray in strays:
                 await self._shelter(stray)
+        for stranded, node in self._stranded:
+            await self._fetch_after(stranded, node)
         by_token: dict[tuple[str, Suffix], Item] = {}
         for item in hidden:
             parsed = parse_hidden(item.path.rpartition("/")[2])
@@ -335,11 +362,7 @@ class Replacer:
         if was_ours and (not is_known or await self._remote.find(path)):
             await delete(self._remote, old.id)
             return
-        try:
-            await self._put_back(old, path, is_replaced=was_ours)
-        except ParentMissing:  # its directory was moved without it (contract I-18)
-            await self._make_directories(above)
-            await self._put_back(old, path, is_replaced=was_ours)
+        await self._bring_back(old, path, is_replaced=was_ours)  # its directory may have been moved without it (I-18)
 
     def _known(self, item: ItemId) -> Entry | None:
         """Return the record of an item that still is what we know at its place: its successor was never seen."""
@@ -350,6 +373,15 @@ class Replacer:
         for depth in range(1, len(parts) + 1):
             with suppress(PathExists):
                 await self._remote.create_directory("/".join(parts[:depth]), Permission.READ_WRITE)
+
+
+def _hidden_part(path: str) -> str:
+    """Return a path up to its first hidden name; nothing where it has none."""
+    parts = path.split("/")
+    for depth, name in enumerate(parts, 1):
+        if is_hidden_name(name):
+            return "/".join(parts[:depth])
+    return ""
 
 
 def hidden_paths(path: str, token: str) -> tuple[str, str]:
