@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import count
 
 from hypothesis import given
@@ -221,6 +222,14 @@ def test_what_we_displaced_to_delete_it_is_still_there_to_be_deleted() -> None:
     hidden = ".d.jobfs-0123abcd.old"
     found = run([folder(hidden, 1), item(f"{hidden}/a", 2)], base, local=[])
     assert nodes(found) == {hidden: 2, f"{hidden}/a": 3}
+
+
+def test_what_somebody_moved_into_a_directory_that_only_steps_aside_is_seen_there() -> None:
+    hidden = ".e.jobfs-0123abcd.old"
+    base = [known(2, hidden, folder(hidden, 1)), known(3, "d", folder("d", 2)), known(4, "b", item("d/b", 3), parent=3)]
+    local = [replace(base[0], parent=NodeId(3), name="f"), *base[1:]]
+    found = run([folder(hidden, 1), folder(f"{hidden}/d", 2), item(f"{hidden}/d/b", 3)], base, local=local)
+    assert nodes(found) == {hidden: 2, f"{hidden}/d": 3, f"{hidden}/d/b": 4}
 
 
 def test_an_item_that_our_request_put_beside_the_old_one_is_not_taken_for_somebody_elses() -> None:

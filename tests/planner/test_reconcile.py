@@ -346,6 +346,14 @@ def test_what_comes_back_from_a_hidden_name_waits_for_what_is_leaving_its_name()
     assert made.listing(made.local) == made.listing(made.remote) == {"a": "22", "b": "7"}
 
 
+def test_a_directory_that_stepped_aside_on_its_way_below_itself_comes_back_beside_what_has_its_name_by_now() -> None:
+    hidden = ".e.jobfs-0123abcd.old"
+    made = world(f"{hidden}/ d/ e/", f"d/ d/f/<{hidden} e/", f"{hidden}/ {hidden}/d/<d e/")
+    made.converge_by_touch([at(made, "d")])
+    copy = "e (conflict from desk 2024-05-06 070809)"
+    assert made.listing(made.local) == made.listing(made.remote) == {"e": "/", copy: "/", f"{copy}/d": "/"}
+
+
 def test_a_directory_that_was_to_be_deleted_and_gained_a_file_here_comes_back_beside_what_has_its_name_by_now() -> None:
     made = world("d/", "d/ .d.jobfs-0123abcd.old/ .d.jobfs-0123abcd.old/x", "d/")
     made.converge_by_touch([at(made, ".d.jobfs-0123abcd.old"), at(made, ".d.jobfs-0123abcd.old/x")])

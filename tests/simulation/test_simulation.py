@@ -52,6 +52,7 @@ FOUND = {
     2018659: "a version that somebody had under a hidden name while our deletion waited was deleted",
     2106528: "one child that somebody deleted left its neighbours under their directory's hidden name",
     2405546: "a directory that came back from a hidden name left its children there, where they do not follow",
+    2406717: "a directory moved into one that stepped aside on its way into it: neither came to its place",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

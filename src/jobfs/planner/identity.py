@@ -95,6 +95,7 @@ class _Matcher:
         self._node_at: dict[str, NodeId] = {"": ROOT}
         self._doubtful: list[NodeId] = []
         self._seen_held: dict[NodeId, Entry] = {}
+        self._moved_in: dict[NodeId, Entry] = {}
 
     def run(self, allocate: Callable[[], NodeId], known: Mapping[ItemId, NodeId]) -> Identified:
         earlier = {} if self._before is self._base else _by_item(self._before)
@@ -207,8 +208,9 @@ class _Matcher:
         """Keep a known item that has a hidden name.
 
         A directory that is gone here, or a file that base has under that name: we displaced it to delete it, and the
-        deletion is still to be derived. Else somebody is replacing the file at this moment: neither must what he
-        replaces vanish from sight, nor the hidden name be shown.
+        deletion is still to be derived. One that was elsewhere and now lies in such a directory, which perhaps only
+        steps aside, was moved into it by somebody. Else somebody is replacing the file at this moment: neither must
+        what he replaces vanish from sight, nor the hidden name be shown.
         """
         node = self._by_id(item, known, earlier)
         parent_path, _, name = item.path.rpartition("/")
@@ -222,8 +224,12 @@ class _Matcher:
             return
         self._node_at[item.path] = node
         is_ours = item.kind is Kind.DIRECTORY or (base is not None and is_hidden_name(base.name))
+        is_moved_in = before is not None and before.parent != parent and not is_hidden_name(name)
         if is_ours and not is_held and self._local.get(node) is None and parent is not None:
             self._put(self._entry(node, parent, name, item))
+        elif is_moved_in and not is_held and parent is not None and not self._is_stale(item, node):
+            self._moved_in[node] = self._entry(node, parent, name, item)
+            self._keep(node)
         elif is_rewritten and before is not None and self._is_there(before.parent):
             self._put(replace(before, content=_content(item, base, before)))  # it must not be deleted for the old one
         else:
@@ -241,7 +247,7 @@ class _Matcher:
             if entry is None and node not in self._held:
                 entry = self._base.get(node)
             if entry is not None and node not in self._entries:
-                wanted[node] = entry
+                wanted[node] = self._moved_in.get(node, entry)
         wanted.pop(ROOT, None)
         self._fit(wanted)
         homeless = {node: entry for node, entry in self._seen_held.items() if node in wanted}

@@ -233,7 +233,7 @@ class Merge:
             return
         for case in sorted(ours, key=lambda case: case.node):
             if self._is_below_itself(case) and case.remote is not None:
-                case.parent, case.name = case.remote.parent, case.remote.name
+                case.parent, case.name = case.remote.parent, visible_name(case.remote.name)
                 self._dispute(case, ConflictKind.PLACE)
                 self._keep_directories([case])
 
@@ -274,10 +274,10 @@ class Merge:
     def _is_settled_there(self, case: Case) -> bool:
         """Tell whether what comes back from a hidden name finds its own one taken by what stays there.
 
-        A directory on the server waits: what is in it is moved to where it was (``engine/replace.py``).
+        A directory that is on the server alone waits: what is in it is moved to where it was (``engine/replace.py``).
         """
         entry = case.remote or case.local
-        if entry is None or not is_hidden_name(entry.name) or (entry is case.remote and case.kind is Kind.DIRECTORY):
+        if entry is None or not is_hidden_name(entry.name) or (case.local is None and case.kind is Kind.DIRECTORY):
             return False
         found = {tree.child(case.parent, case.name) for tree in (self.local, self.remote)} - {None, case.node}
         return not found.issubset(self.cases)
