@@ -8,7 +8,16 @@ first asked for, so that ``import jobfs`` alone costs nothing.
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["AsyncLocalCopy", "AsyncWorkspace", "JobSettings", "LocalCopy", "Permission", "Workspace", "__version__"]
+__all__ = [
+    "AsyncLocalCopy",
+    "AsyncWorkspace",
+    "JobSettings",
+    "LocalCopy",
+    "Permission",
+    "Workspace",
+    "__version__",
+    "errors",
+]
 
 _PLACES = {
     "AsyncLocalCopy": "workspace.copies",
@@ -20,12 +29,16 @@ _PLACES = {
 }
 """Where each public name lives. ``__init__.pyi`` tells type checkers the same."""
 
+_ERRORS = "errors"
+
 
 def __getattr__(name: str) -> object:
+    if name == _ERRORS:
+        return import_module(f"{__name__}.{_ERRORS}")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

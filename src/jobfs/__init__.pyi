@@ -1,3 +1,4 @@
+from jobfs import errors as errors
 from jobfs.api.studio import JobSettings as JobSettings
 from jobfs.model import Permission as Permission
 from jobfs.workspace.awaiting import AsyncWorkspace as AsyncWorkspace

@@ -155,6 +155,47 @@ def test_most_of_a_running_folder_goes_only_on_the_users_word(studio: RunningSer
     in_process("umount", folder).ok()
 
 
+@pytest.mark.mount
+@pytest.mark.parametrize("kind", ["mount", "folder"])
+def test_what_vanished_on_the_server_goes_here_only_on_the_users_word(
+    studio: RunningServer, job: str, tmp_path: Path, point: Path, kind: str
+) -> None:
+    studio.set_status(job, "completed")
+    place = point if kind == "mount" else tmp_path / "folder"
+    for name in "abcd":
+        studio.put_item(job, name, b"x")
+    in_process(*(["mount", job, place] if kind == "mount" else ["sync", job, place, "--background"])).ok()
+    with Workspace(job) as workspace:
+        for name in "abcd":
+            workspace.remove(name)
+    stopped = in_process("refresh", place)
+    assert (stopped.code, "4 of 4 files and directories would be deleted here" in stopped.err) == (9, True)
+    next_step = f"next: if that is meant: jobfs refresh --yes {place}; until then the files stay here"
+    assert next_step in in_process("status", place).ok()
+    with pytest.raises(GuardTripped):
+        LocalCopy(place).refresh(max_deletions=3)
+    assert sorted(path.name for path in place.glob("[a-z]")) == ["a", "b", "c", "d"]
+    in_process("refresh", "--yes", place).ok()
+    assert (list(place.glob("[a-z]")), "stopped" in in_process("status", place).ok()) == ([], False)
+    in_process("umount", place).ok()
+
+
+def test_a_word_about_what_vanished_on_the_server_sends_no_deletion(
+    studio: RunningServer, job: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    for name in "abcd":
+        studio.put_item(job, f"d/{name}", b"x")
+    in_process("sync", job, folder, "--background").ok()
+    (folder / "d").rename(tmp_path / "away")
+    look_until(lambda: bool(LocalCopy(folder).status()["guard"]))
+    in_process("refresh", "--yes", folder).ok()
+    assert sorted(contents(studio, job)) == ["d/a", "d/b", "d/c", "d/d"]
+    assert "5 of 5 files and directories would be deleted on the server" in in_process("status", folder).ok()
+    in_process("revert", "--yes", folder).ok()
+    in_process("umount", folder).ok()
+
+
 @pytest.mark.allow_log("stopped: ")
 def test_what_the_server_gained_does_not_make_an_emptied_folder_look_less_empty(
     studio: RunningServer, job: str, tmp_path: Path
@@ -196,3 +237,20 @@ def test_the_status_of_one_path_says_where_its_bytes_are_and_what_is_next(
     assert in_process("status", point / "nothing").code == 4
     assert in_process("status", point.parent).code == 6
     in_process("umount", point)
+
+
+def test_what_makes_no_sense_to_a_local_copy_is_said_in_words(studio: RunningServer, job: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="None is no path"):
+        LocalCopy(None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="colour"):
+        LocalCopy(tmp_path, colour=1)  # type: ignore[call-arg]
+    with Workspace(job) as workspace:
+        workspace.write("a", "1")
+        workspace.sync(tmp_path / "folder")
+    copy = LocalCopy(tmp_path / "folder")
+    with pytest.raises(SettingsError, match="'x' is no number of a version"):
+        copy.restore("nope", "x")  # type: ignore[arg-type]
+    with pytest.raises(NoSuchVersion):
+        copy.restore("nope", 1)
+    with pytest.raises(SettingsError, match="7 is no path"):
+        copy.history(7)  # type: ignore[arg-type]

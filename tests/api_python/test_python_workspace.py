@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import jobfs
 from jobfs import Permission, Workspace, errors
 from jobfs.engine.transfer import RevisionGone
+from jobfs.errors import SettingsError
 from jobfs.folder.report import What
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.front import RequestRecord
@@ -498,3 +500,27 @@ def test_what_type_checkers_are_told_is_what_there_is() -> None:
     assert all(getattr(jobfs, name) for name in jobfs.__all__)
     with pytest.raises(AttributeError):
         jobfs.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda workspace: Workspace(None),
+        lambda workspace: Workspace(workspace.job, colour=1),
+        lambda workspace: workspace.list(None),
+        lambda workspace: workspace.read(5),
+        lambda workspace: workspace.sync("folder", direction="sideways"),
+        lambda workspace: workspace.sync("folder", conflict="sideways"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_words(workspace: Workspace, wrong: Any) -> None:
+    with pytest.raises(SettingsError):
+        wrong(workspace)
+
+
+def test_the_module_offers_what_is_public_and_the_errors() -> None:
+    assert {name for name in dir(jobfs) if not name.startswith("_")} == {*jobfs.__all__} - {"__version__"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import jobfs; print(jobfs.errors.NotFound.exit_code)"], capture_output=True, check=True
+    )
+    assert done.stdout == b"4\n"

@@ -253,3 +253,25 @@ def test_large_contents_are_counted_while_they_pass(studio: RunningServer, job: 
     source.unlink()
     assert seen == sorted(seen)
     assert 3 * MIB <= moved < 3 * MIB + 2048
+
+
+# -- tables
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.parametrize("columns", [30, 40, 80, 200])
+def test_ids_and_names_are_whole_however_narrow_the_terminal_is(studio: RunningServer, job: str, columns: int) -> None:
+    from terminals import on_terminal as shown_on
+
+    name = "a name of some length, as reports have it.txt"
+    studio.put_item(job, f"d/{name}", b"x")
+    for words, wanted in (
+        (["jobs", "list"], [job, "queued", "@jobfs/word-count"]),
+        (["runs", "list"], [job, "pending"]),
+        (["ls", "-l", f"{job}:/d"], [name, "user"]),
+    ):
+        code, told = shown_on(*words, columns=columns)
+        plain = STEERING.sub("", told).replace("\r", "")
+        assert (code, "…" in plain) == (0, False)
+        assert [one for one in wanted if one not in plain and columns >= 40] == [], plain
+        assert wanted[0] in plain

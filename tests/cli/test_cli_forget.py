@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from commands import in_process
 
+from jobfs import Workspace
+from jobfs.errors import NotFound
 from jobfs.server.running import RunningServer
 from jobfs.workspace.instance import instances
+
+NO_JOB = "a" * 24
 
 
 def kept(state_dir: Path) -> list[Path]:
@@ -103,3 +107,50 @@ def test_a_damaged_state_is_only_forgotten_with_yes(folder: Path, state_dir: Pat
 def test_what_never_was_is_refused(state_dir: Path, tmp_path: Path) -> None:
     refused = in_process("forget", tmp_path / "nothing")
     assert (refused.code, "was ever mounted" in refused.err) == (6, True)
+
+
+# -- what never began
+
+
+WRONG = {"wrong key": ("JOBFS_API_KEY", "psk_wrong"), "no server": ("JOBFS_URL", "http://127.0.0.1:9")}
+
+
+@pytest.mark.parametrize("how", ["wrong job", "wrong key", "no server"])
+@pytest.mark.parametrize(
+    "words", [["sync", "--once"], ["sync", "--background"], ["pull"], ["push"], ["mount"]], ids=" ".join
+)
+def test_nothing_stays_of_what_never_worked(
+    job: str, tmp_path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch, how: str, words: list[str]
+) -> None:
+    if how in WRONG:
+        monkeypatch.setenv(*WRONG[how])
+    folder = tmp_path / "new" / "folder"
+    if words == ["mount"]:
+        folder.mkdir(parents=True)
+    failed = in_process(*words, NO_JOB if how == "wrong job" else job, folder)
+    assert failed.code in (3, 4, 5)
+    assert in_process("status").ok() == "nothing is mounted or synchronised\n"
+    assert (kept(state_dir), (tmp_path / "new").exists()) == ([], words == ["mount"])
+
+
+def test_a_folder_that_was_tried_with_the_wrong_job_is_free_for_the_right_one(
+    studio: RunningServer, job: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a").write_text("1")
+    assert in_process("sync", NO_JOB, tmp_path / "mine", "--background").code == 4
+    with pytest.raises(NotFound), Workspace(NO_JOB) as workspace:
+        workspace.sync(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a"]
+    in_process("sync", job, tmp_path / "mine", "--once").ok()
+    assert studio.contents(job) == {"a": b"1"}
+
+
+def test_what_worked_once_stays_when_the_server_is_gone_the_next_time(
+    job: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a").write_text("two")
+    monkeypatch.setenv("JOBFS_API_KEY", "psk_wrong")
+    assert in_process("sync", job, folder, "--once").code == 3
+    assert f"was in step with {folder}" in in_process("status").ok()
+    assert (folder / "a").read_text() == "two"

@@ -248,3 +248,20 @@ def test_a_path_elsewhere_is_told(state_dir: Path, tmp_path: Path) -> None:
     for command in ("diff", "revert", "hold"):
         told = in_process(command, tmp_path)
         assert (told.code, "is in no mount or synchronised folder of jobfs" in told.err) == (6, True)
+
+
+@pytest.mark.mount
+def test_where_nothing_is_ever_sent_there_is_nothing_to_hold(
+    studio: RunningServer, job: str, mount_point: Path, tmp_path: Path
+) -> None:
+    refused = in_process("mount", job, mount_point, "--read-only", "--hold")
+    assert (refused.code, "nothing to hold" in refused.err) == (2, True)
+    in_process("mount", job, mount_point, "--read-only").ok()
+    refused = in_process("hold", mount_point)
+    assert (refused.code, "nothing to hold" in refused.err) == (1, True)
+    in_process("hold", "--off", mount_point).ok()
+    in_process("umount", mount_point).ok()
+    studio.set_status(job, "completed")
+    in_process("pull", f"run:{job}", tmp_path / "run").ok()
+    refused = in_process("hold", tmp_path / "run")
+    assert (refused.code, "nothing to hold" in refused.err) == (1, True)

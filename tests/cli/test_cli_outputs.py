@@ -218,3 +218,22 @@ def test_a_wait_that_cannot_pull_says_so_at_once(studio: RunningServer, job: str
     in_process("pull", other, folder).ok()
     outcome = in_process("jobs", "wait", job, "--pull", folder)
     assert (outcome.code, "kept in step with another workspace" in outcome.err) == (6, True)
+
+
+@pytest.mark.parametrize("words", [["outputs", "{}"], ["pull", "run:{}"], ["mount", "run:{}"]], ids=" ".join)
+def test_a_run_that_is_not_there_is_told_with_where_runs_are_listed(
+    studio: RunningServer, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    missing = in_process(*(word.format("a" * 24) for word in words), tmp_path / "empty")
+    assert (missing.code, "see jobfs runs list" in missing.err, "jobs list" in missing.err) == (4, True, False)
+
+
+def test_runs_are_listed(studio: RunningServer) -> None:
+    run, other = finished(studio, a=b"1"), studio.create_job()
+    told = json.loads(in_process("runs", "list", "--json").ok())
+    found = {one["id"]: (one["status"], one["finished"]) for one in told}
+    assert (found[run], found[other]) == (("completed", True), ("pending", False))
+    assert [line.split("\t")[0] for line in in_process("runs", "list", "--limit", "1").ok().splitlines()] == [other]
+    assert other not in in_process("runs", "list", "--status", "completed").ok()
+    assert in_process("runs", "list", "--status", "nope").err == "there is no such run\n"

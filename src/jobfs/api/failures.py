@@ -69,15 +69,19 @@ def reason_of(answer: Answer) -> str:
     return _one_line(reason if isinstance(reason, str) else json.dumps(reason, ensure_ascii=False, default=str))
 
 
-def failure(answer: Answer, subject: str, *, key: KeyKind, method: str) -> errors.ApiError:
+def failure(
+    answer: Answer, subject: str, *, key: KeyKind, method: str, envelope: Envelope = Envelope.STUDIO
+) -> errors.ApiError:
     """Return the exception for a status outside 2xx.
 
-    :param subject: what the call was about, for the message: ``job abc``.
+    :param subject: what the call was about, for the message: ``job abc``. :param envelope: whose answer it is.
     """
     status = answer.status
     reason = reason_of(answer)
     words = f"{status}: {reason}" if reason else str(status)
     kind, cause, remedy = _classify(status, reason.casefold(), key=key, method=method)
+    if status == 404 and envelope is Envelope.RUNS:
+        remedy = "check the name or id; see jobfs runs list"
     return kind(f"{subject}: {cause} ({words})", remedy, status=status, reason=reason, body=answer.body)
 
 
@@ -97,7 +101,7 @@ def _classify(status: int, reason: str, *, key: KeyKind, method: str) -> _Verdic
     if status >= 500:
         return _FAILED
     if status >= 400:
-        return errors.Refused, "the server refused", ""
+        return errors.Refused, "the server refused", "" if method != "GET" else "check the name or id"
     if status >= 300:
         return errors.ProtocolViolation, "redirected to where jobfs does not follow", _WRONG_BASE
     return errors.ProtocolViolation, "an answer outside the contract", _WRONG_BASE

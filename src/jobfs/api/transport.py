@@ -386,7 +386,7 @@ class Transport:
         status = answer.status
         if opened.is_elsewhere and status not in (404, 429) and status < 500:
             return Setback(_storage_refused(call.subject, status), can_pass=True, may_be_done=True)
-        error = failure(answer, call.subject, key=call.key, method=call.method)
+        error = failure(answer, call.subject, key=call.key, method=call.method, envelope=call.envelope)
         if call.is_sensitive:
             error.body = b""
         if status not in (408, 425, 429) and status < 500:

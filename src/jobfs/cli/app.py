@@ -22,7 +22,7 @@ from jobfs.workspace.settings import Chosen
 COMMANDS = {
     **{name: name for name in ("mount", "umount", "status", "logs", "doctor", "refresh", "hold", "diff")},
     **{name: name for name in ("push", "revert", "history", "restore", "undelete", "pull", "outputs")},
-    **{name: name for name in ("conflicts", "resolve", "sync", "forget", "jobs")},
+    **{name: name for name in ("conflicts", "resolve", "sync", "forget", "jobs", "runs")},
     "service": "background",
     **{name: name for name in ("ls", "tree", "cat", "get", "put", "rm", "mv", "mkdir", "chmod", "find", "serve")},
     "demo": "demo",

@@ -10,9 +10,8 @@ from jobfs.engine.hold import is_held, set_held
 from jobfs.engine.listing import Observation
 from jobfs.engine.session import Session
 from jobfs.errors import NotFound, ServerFailure, Unreachable
-from jobfs.store.state import State
+from jobfs.store.state import LISTED, State
 
-_LISTED = "listed"
 _ASK_S = 3.0
 """How long a later mount, which has a tree to show already, waits to hear whether key and job are still good."""
 
@@ -35,14 +34,14 @@ async def start_session(
     :param observed: the first listing, where it was begun since the state was locked.
     :raises Unauthenticated: the key is wrong, also where a tree is stored. :raises ApiError: the first listing failed.
     """
-    is_first = session.state.setting(_LISTED) is None
+    is_first = session.state.setting(LISTED) is None
     if not is_first:
         await _judge(status, front)
     await session.start(wait_for_listing=is_first, observed=observed)
     if is_first:
         await session.looked()  # whoever mounts is shown all of it, or nothing yet
         with session.state.transaction():
-            session.state.remember(_LISTED, "1")
+            session.state.remember(LISTED, "1")
 
 
 async def _judge(status: asyncio.Task[str], front: Notes) -> None:

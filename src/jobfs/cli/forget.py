@@ -11,9 +11,11 @@ from jobfs.cli.points import is_mounted
 from jobfs.cli.terminal import human_size, many, say
 from jobfs.errors import GuardTripped, MountError, MountPointBusy, StateCorrupt
 from jobfs.workspace.forgetting import forget as remove
-from jobfs.workspace.forgetting import loss_of
+from jobfs.workspace.forgetting import leave_nothing, loss_of
 from jobfs.workspace.instance import MOUNT, Instance, instances
 from jobfs.workspace.states import real_directory
+
+__all__ = ["forget", "leave_nothing", "register"]
 
 
 def register(app: typer.Typer) -> None:

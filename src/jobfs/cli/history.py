@@ -44,7 +44,7 @@ def history(
     headings = ["version", "written", "size", "why", "path"]
     if not any(row[-1] for row in rows):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
-    say_table(headings, rows)
+    say_table(headings, rows, whole=("version", "path"))
 
 
 def _row(version: dict[str, Any], *, is_directory: bool, path: str) -> list[str]:

@@ -32,7 +32,7 @@ def ls(
     if json:
         say_json([as_json(entry) for entry in found])
     elif long:
-        say_table(("", "owner", "size", "updated", "name"), [_row(entry) for entry in found])
+        say_table(("", "owner", "size", "updated", "name"), [_row(entry) for entry in found], whole=("name",))
     else:
         for entry in found:
             say(shown(_name(entry)))

@@ -27,6 +27,7 @@ from jobfs.folder.root import stand_in
 from jobfs.folder.sync import FolderSync
 from jobfs.store.state import State
 from jobfs.workspace.ended import note_unsent
+from jobfs.workspace.forgetting import unbegun_forgotten
 from jobfs.workspace.instance import FOLDER, Instance, check_apart, telling_whose
 from jobfs.workspace.line import meter_of
 from jobfs.workspace.meter import Meter
@@ -122,13 +123,14 @@ async def open_folder(order: Order, meter: Meter, *, is_trial: bool = False) -> 
     :param is_trial: leave no record that the folder belongs to the workspace: it does not.
     """
     directory = folder_state(Path(order.state_root), order.url, order.job, order.path)
+    began = Instance(directory, FOLDER, order.directory, order.url, order.job, "sync", 0, time.time())
     async with AsyncExitStack() as stack:
+        stack.enter_context(unbegun_forgotten(began))
         with telling_whose(directory):
             state = State.open(directory)
         stack.callback(state.close)
         stack.enter_context(logged_to(directory, order.log_level))
         if not is_trial:
-            began = Instance(directory, FOLDER, order.directory, order.url, order.job, "sync", 0, time.time())
             began.write()
             stack.callback(note_unsent, began, state)
         yield state, await stack.enter_async_context(open_remote(order.settings, order.job, meter))

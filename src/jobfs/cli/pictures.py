@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 from rich.status import Status
@@ -23,14 +25,46 @@ from jobfs.workspace.meter import Meter
 
 _REDRAW_S = 0.2
 _SCALE = 1000
+_GAP = 2
+_READABLE = 12
+"""A column is at least this wide, or as its longest word."""
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows on stdout, aligned and headed."""
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
+    """Print rows on stdout, aligned and headed; where they would not be readable so, each on several lines.
+
+    Nothing is cut: cells are folded.
+
+    :param whole: headings of columns whose cells are not even folded, since they are there to be copied.
+    """
+    console = Console(highlight=False)
+    columns = [_column(heading, [row[at] for row in rows], whole) for at, heading in enumerate(headings)]
+    if sum(column.min_width or 0 for column in columns) + _GAP * (len(columns) - 1) > console.width:
+        _print_records(console, headings, rows, whole)
+        return
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _column(heading: str, cells: Sequence[str], whole: Collection[str]) -> Column:
+    if heading in whole:
+        width = max(map(cell_len, (heading, *cells)))
+        return Column(heading, no_wrap=True, min_width=width)
+    longest = max((cell_len(word) for text in (heading, *cells) for word in text.split()), default=0)
+    return Column(heading, overflow="fold", min_width=min(longest, _READABLE))
+
+
+def _print_records(
+    console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], whole: Collection[str]
+) -> None:
+    """Print of each row first what is to be copied, as it is, and below it the rest."""
+    for row in rows:
+        told = [(heading in whole, cell) for heading, cell in zip(headings, row, strict=True) if cell]
+        console.print(Text("  ".join(cell for is_whole, cell in told if is_whole)), soft_wrap=True)
+        rest = Text("  ".join(cell for is_whole, cell in told if not is_whole), overflow="fold")
+        console.print(Padding(rest, (0, 0, 0, 2)))
 
 
 def show_pages(pages: Iterable[Sequence[str]]) -> None:

@@ -14,7 +14,7 @@ from jobfs.planner.guards import Side
 from jobfs.planner.naming import parse_hidden
 from jobfs.vfs.control import Report
 from jobfs.workspace.conflicts import conflict_copies
-from jobfs.workspace.instance import MOUNT, Instance, identity
+from jobfs.workspace.instance import Instance, identity
 from jobfs.workspace.meter import Meter
 
 _MOST_LISTED = 1000
@@ -167,13 +167,12 @@ class Reporter:
 
 
 def _guard_next(session: Session, instance: Instance) -> str | None:
-    """Return what the user can do where too much would be deleted; a mount asks for it when it begins."""
+    """Return what the user can do where too much would be deleted."""
     place = shlex.quote(instance.directory)
     if session.guard.side is Side.REMOTE:
         return f"if that is meant: jobfs push --yes {place}; to have the files back: jobfs revert {place}"
     if session.guard.side is Side.LOCAL:
-        how = "jobfs mount" if instance.kind == MOUNT else "jobfs sync"
-        return f"if that is meant: jobfs umount {place}, and {how} it again with --yes; until then the files stay here"
+        return f"if that is meant: jobfs refresh --yes {place}; until then the files stay here"
     return None
 
 

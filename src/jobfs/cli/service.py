@@ -113,7 +113,7 @@ class Service:
             return None
 
         async def refresh(request: Mapping[str, Any], send: Send) -> object:
-            await arrival.refresh(self._session)
+            await arrival.refresh(self._session, allow=request.get("allow", 0))
             return self.reporter.status()
 
         async def history(request: Mapping[str, Any], send: Send) -> object:

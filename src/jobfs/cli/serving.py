@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ from jobfs.cli.logbook import logged_to
 from jobfs.cli.order import Order
 from jobfs.cli.parties import Front, Stop
 from jobfs.engine.leftover import Unsynced
-from jobfs.errors import FuseUnavailable, Interrupted, MountPointBusy
+from jobfs.errors import FuseUnavailable, Interrupted, JobfsError, MountPointBusy
 from jobfs.workspace.instance import FOLDER, MOUNT, Instance, read_instance
-from jobfs.workspace.states import folder_state, mount_state
+from jobfs.workspace.states import folder_state, missing, mount_state
 
 
 def serve(order: Order, front: Front) -> int:
@@ -51,8 +53,7 @@ async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]
     if order.kind == MOUNT:
         check_fuse(order.transport)
     state = _state_of(order)
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with logged_to(state, order.log_level):
+    with _nothing_left(order, state), logged_to(state, order.log_level):
         started = _Started(front)
         work = _serve_folder(order, stop, started) if order.kind == FOLDER else _serve_mount(order, stop, started)
         serving: asyncio.Task[list[Unsynced]] = asyncio.create_task(work)
@@ -66,6 +67,19 @@ async def _beside_stop(order: Order, stop: Stop, front: Front) -> list[Unsynced]
             return await serving
         finally:
             asked.cancel()
+
+
+@contextmanager
+def _nothing_left(order: Order, state: Path) -> Iterator[None]:
+    """Make the state folder; where the context fails, and it never worked before, leave nothing of it."""
+    made = missing(order.path) if order.kind == FOLDER else []
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        yield
+    except (JobfsError, OSError, asyncio.CancelledError):
+        failed = Instance(state, order.kind, order.directory, order.url, order.job, "", 0, 0.0)
+        load("forget").leave_nothing(failed, made)
+        raise
 
 
 async def _serve_mount(order: Order, stop: Stop, front: Front) -> list[Unsynced]:

@@ -24,15 +24,13 @@ from jobfs.folder.report import Progress, Summary, SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.planner.retention import Wanted
-from jobfs.store.state import State
+from jobfs.store.state import LISTED, State
 from jobfs.workspace.answering import ControlServer
 from jobfs.workspace.instance import FOLDER, telling_whose
 from jobfs.workspace.line import meter_of
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.past import Past
 from jobfs.workspace.states import folder_state
-
-_LISTED = "listed"
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +116,7 @@ async def _agree(order: Order, state: State, remote: Remote, front: FolderFront,
         async with front.working(sync, meter):
             return await sync.run()
     except (Unreachable, ServerFailure, RateLimited) as error:
-        if state.setting(_LISTED) is None:
+        if state.setting(LISTED) is None:
             raise
         front.note(f"{error.cause}; changes are sent later")
         return sync.summary()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol, TextIO
@@ -51,14 +51,17 @@ def shown(text: str) -> str:
     )
 
 
-def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows: aligned and headed on a terminal; one line each, cells parted by tabs, elsewhere."""
+def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str] = ("id",)) -> None:
+    """Print rows: aligned and headed on a terminal; one line each, cells parted by tabs, elsewhere.
+
+    :param whole: headings of columns that are never cut or folded, however narrow the terminal is.
+    """
     cells = [[shown(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in cells:
             say("\t".join(row))
         return
-    load("pictures").print_table(headings, cells)
+    load("pictures").print_table(headings, cells, whole)
 
 
 def local_time(told: str | datetime | None) -> str:

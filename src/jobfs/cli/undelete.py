@@ -78,6 +78,6 @@ def _list(spots: Iterable[tuple[AsyncLocalCopy, str]], *, as_json: bool) -> None
         return
     rows = [[str(one["version"]), local_time(one["at"]), human_size(one["size"]), one["path"]] for one in found]
     if rows:
-        say_table(("version", "deleted", "size", "path"), rows)
+        say_table(("version", "deleted", "size", "path"), rows, whole=("version", "path"))
     else:
         tell("nothing that was deleted there is kept")

@@ -13,7 +13,7 @@ from jobfs.cli.points import check_mount_point
 from jobfs.cli.starting import serve_here, start_in_background
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.errors import SettingsError
-from jobfs.workspace.places import parse_place
+from jobfs.workspace.places import RUN_PREFIX, parse_place
 from jobfs.workspace.profiles import parse_size
 from jobfs.workspace.settings import Chosen, Settings
 from jobfs.workspace.states import real_directory, state_root
@@ -74,8 +74,11 @@ def order_of(settings: Settings, wishes: Wishes) -> Order:
 
     :raises SettingsError: a wish makes no sense. :raises MountPointBusy: nothing can be mounted there.
     """
+    job = _whole(wishes.job)
+    if wishes.is_held and (wishes.is_read_only or job.startswith(RUN_PREFIX)):
+        raise SettingsError("nothing is sent from a read-only mount, so there is nothing to hold", "leave out --hold")
     return Order(
-        job=_whole(wishes.job),
+        job=job,
         directory=_usable(wishes.directory),
         **server_of(settings),
         state_root=str(state_root().absolute()),

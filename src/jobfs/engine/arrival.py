@@ -6,20 +6,35 @@ import asyncio
 from contextlib import suppress
 
 from jobfs.engine.session import Session
+from jobfs.errors import GuardTripped
+from jobfs.planner.guards import Side
 
 ARRIVAL_S = 30.0
 """So long at most; what is larger goes on arriving."""
 
 
-async def refresh(session: Session) -> None:
+async def refresh(session: Session, *, allow: int | None = 0) -> None:
     """Look at the server now, and return when what it has is shown here, as far as nothing is in its way.
 
     A file in a conflict, a change that is held, or one that is being sent is in the way only until it is planned; what
-    the guard has stopped, or waits for another listing, is not waited for.
+    waits for another listing is not waited for.
 
-    :raises ApiError: the listing could not be had.
+    :param allow: so many deletions here are meant, this once, those that the guard has stopped among them; None: any
+        number.
+    :raises ApiError: the listing could not be had. :raises GuardTripped: more would be deleted here.
     """
-    await session.feed.refresh(is_urgent=True)
+    with session.guard.allowing(Side.LOCAL, allow):
+        await session.feed.refresh(is_urgent=True)
+        if session.guard.side is Side.LOCAL:
+            session.look_again(session.guard.stopped)
+        await _arrived(session)
+    if session.guard.side is Side.LOCAL:
+        raise GuardTripped(
+            session.guard.detail, "if that is meant: jobfs refresh --yes; until then the files stay here"
+        )
+
+
+async def _arrived(session: Session) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(ARRIVAL_S):
             base, there = session.state.base, session.trees.remote

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from jobfs.engine.trees import Trees
 from jobfs.model import NodeId
@@ -34,6 +36,7 @@ class Guard:
         self._trees = trees
         self._judges_pushes = judges_pushes
         self._verdict = _CLEAR
+        self._allowed: dict[Side, int | None] = {}
         self._stopped: set[NodeId] = set(map(NodeId, json.loads(state.setting(_STOPPED) or "[]")))
 
     @property
@@ -45,6 +48,21 @@ class Guard:
     def side(self) -> Side | None:
         """Where too much would be deleted; None where nothing is stopped."""
         return self._current().side
+
+    @property
+    def stopped(self) -> Collection[NodeId]:
+        """The nodes of plans that were stopped, and not decided since."""
+        return self._stopped
+
+    @contextmanager
+    def allowing(self, side: Side, number: int | None) -> Iterator[None]:
+        """Take the user's word, while the context lasts, that so many deletions on one side are meant; None: any."""
+        before = dict(self._allowed)
+        self._allowed[side] = number
+        try:
+            yield
+        finally:
+            self._allowed = before
 
     def keeps(self, node: NodeId) -> bool:
         """Tell whether a node's deletion on the server is stopped."""
@@ -73,6 +91,7 @@ class Guard:
             # What the server has gained since is no part of what would be lost.
             remote_size=min(len(self._trees.remote), len(self._state.base)) - 1 if self._judges_pushes else _NO_LIMIT,
             allow=allow,
+            besides=self._allowed,
             doubted=self._stopped,
         )
 

@@ -21,7 +21,7 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.revert import plan_revert
 from jobfs.engine.session import Session
 from jobfs.engine.transfer import RevisionGone, receive
-from jobfs.errors import ApiError, DeadlineExceeded, GuardTripped, JobfsError, NotFound
+from jobfs.errors import ApiError, DeadlineExceeded, GuardTripped, JobfsError, NotFound, Refused
 from jobfs.model import Entry, Kind, LocalNode, NodeId, path_of
 from jobfs.planner.difference import at_or_below, rivals, shifted, tops, with_needs
 from jobfs.planner.guards import Side
@@ -83,7 +83,12 @@ class Review:
         self._look = look
 
     async def hold(self, *, is_on: bool) -> int:
-        """Hold changes from now on, or let them go; return how many wait, or are sent now. Durable."""
+        """Hold changes from now on, or let them go; return how many wait, or are sent now. Durable.
+
+        :raises Refused: nothing can be changed, or is sent, from here.
+        """
+        if is_on and (self.session.workspace.is_read_only or not self.session.options.pushes):
+            raise Refused("nothing is ever sent from here, so there is nothing to hold", "see 'jobfs status'")
         self.session.hold.switch(is_on=is_on)
         waiting = self.session.differing()
         if not is_on:
@@ -203,14 +208,9 @@ class Review:
     async def _drain(self, nodes: Collection[NodeId], deadline_s: float | None, allow: int | None) -> list[Unsynced]:
         """Look at nodes again and send what is to be sent; deletions as far as they are allowed this once."""
         session = self.session
-        options = session.options
-        if allow is None or (options.max_deletions is not None and allow > options.max_deletions):
-            session.options = replace(options, max_deletions=allow)
-        try:
+        with session.guard.allowing(Side.REMOTE, allow):
             session.look_again(nodes)
             left = await session.drain(deadline_s)
-        finally:
-            session.options = options
         if session.guard.side is Side.REMOTE and any(session.guard.keeps(node) for node in nodes):
             raise GuardTripped(session.guard.detail, "look first: jobfs diff --name-only; undelete or revert undoes it")
         return left

@@ -39,7 +39,7 @@ from jobfs.model import ROOT, NodeId, Problem
 from jobfs.planner.ignore import IGNORE_FILE, Ignore
 from jobfs.planner.plan import ConflictPolicy, RemoteChange
 from jobfs.planner.retention import Wanted
-from jobfs.store.state import State
+from jobfs.store.state import LISTED, State
 
 BURST_S = 0.01
 """Hints gather for so long before they are looked at: one save is several events."""
@@ -360,7 +360,7 @@ class FolderSync:
 
     async def _begin(self) -> None:
         self.session.refusals = self._state.refusals()  # what the scan finds changed since is refused no more
-        is_known = self._state.setting("listed") is not None
+        is_known = self._state.setting(LISTED) is not None
         await self._read_rules()
         if not self.options.watch:
             await self._list_and_scan()
@@ -368,7 +368,7 @@ class FolderSync:
             await self._scan(EVERYWHERE)
         await self.session.start(wait_for_listing=not (self.options.watch and is_known))
         with self._state.transaction():
-            self._state.remember("listed", "1")
+            self._state.remember(LISTED, "1")
 
     async def _list_and_scan(self) -> None:
         """Ask the server while the folder is looked at; what it lists is taken in when all here is recorded."""

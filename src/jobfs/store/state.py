@@ -38,6 +38,9 @@ from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_no
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
 from jobfs.store.trees import SyncedView, Tree
 
+LISTED = "listed"
+"""The setting that is there once a workspace was listed, and its state is of something."""
+
 _ID_BLOCK = 1000
 
 Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
@@ -147,6 +150,10 @@ class State:
 
     def close(self) -> None:
         """Close the database and give up the lock. Nothing is lost: every transaction is already there."""
+        self.hand_over().release()
+
+    def hand_over(self) -> DirectoryLock:
+        """Close the database and return the lock, which is the caller's now."""
         with contextlib.suppress(StateFull), self.transaction():  # times of directories are no loss on a full disk
             for shown in [self.local.get(node) for node in self._shown]:
                 if shown is not None:
@@ -154,7 +161,7 @@ class State:
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
-        self._lock.release()
+        return self._lock
 
     # -- transactions
 

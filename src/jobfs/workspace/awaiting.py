@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from time import time
-from typing import Literal, Self, TypedDict, Unpack
+from typing import Literal, Self, TypedDict, TypeVar, Unpack
 
 from jobfs.api.studio import JobFile, JobSettings
 from jobfs.api.wire import Checkpoint, Job
-from jobfs.errors import Refused
+from jobfs.errors import Refused, SettingsError
 from jobfs.folder.report import Progress, Summary
 from jobfs.folder.root import stand_in
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
@@ -19,11 +20,14 @@ from jobfs.workspace.connection import Connection
 from jobfs.workspace.ended import note_unsent, opened
 from jobfs.workspace.files import Files, Founds
 from jobfs.workspace.follow import follow, follow_run, status_of
+from jobfs.workspace.forgetting import unbegun_forgotten
 from jobfs.workspace.instance import FOLDER, Instance, check_apart
 from jobfs.workspace.line import check_changes
 from jobfs.workspace.places import RUN_PREFIX
 from jobfs.workspace.settings import Chosen, of_script
 from jobfs.workspace.states import check_folder, folder_state, real_directory
+
+_E = TypeVar("_E", bound=Enum)
 
 DirectionName = Literal["both", "push", "pull"]
 ConflictName = Literal["keep-both", "local", "remote"]
@@ -46,11 +50,23 @@ class Server(TypedDict, total=False):
 def connect(server: Server) -> Connection:
     """Return a connection as the arguments, the environment and the configuration file say, in this order.
 
-    :raises SettingsError: there is no key, or a file or profile cannot be read.
+    :raises SettingsError: there is no key, a file or profile cannot be read, or an argument is none of these.
     """
+    check_server(server)
     file = server.get("api_key_file")
     chosen = Chosen(server.get("url"), Path(file) if file is not None else None, server.get("profile"))
     return Connection(of_script(chosen, server.get("api_key")), state=server.get("state"))
+
+
+def check_server(server: Server) -> None:
+    """Refuse arguments that mean nothing: a misspelt one would be left out in silence.
+
+    :raises SettingsError:
+    """
+    known = Server.__annotations__
+    for name in server:
+        if name not in known:
+            raise SettingsError(f"there is no argument {name!r}", f"there are {', '.join(known)}")
 
 
 class AsyncWorkspace(Files):
@@ -190,9 +206,9 @@ class AsyncWorkspace(Files):
         place = real_directory(Path(folder))
         check_folder(connection.state, place)
         options = SyncOptions(
-            direction=Direction(direction),
+            direction=_choice(Direction, direction),
             delete=delete,
-            conflict=ConflictPolicy(conflict),
+            conflict=_choice(ConflictPolicy, conflict),
             ignore=tuple(ignore),
             max_deletions=max_deletions,
             is_trial=dry_run,
@@ -205,7 +221,7 @@ class AsyncWorkspace(Files):
         connection, url = self._connection, self._connection.settings.url
         state_folder = folder_state(connection.state, url, self.job, folder)
         began = Instance(state_folder, FOLDER, str(folder), url, self.job, "sync", 0, time())
-        with opened(began) as state, ExitStack() as stack:
+        with unbegun_forgotten(began), opened(began) as state, ExitStack() as stack:
             if options.is_trial:
                 folder = stack.enter_context(stand_in(folder, state))
             else:
@@ -231,3 +247,14 @@ class AsyncWorkspace(Files):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.job!r})"
+
+
+def _choice(kind: type[_E], word: str) -> _E:
+    """Return what a word stands for.
+
+    :raises SettingsError: nothing.
+    """
+    try:
+        return kind(word)
+    except ValueError:
+        raise SettingsError(f"{word!r} is no choice", "choose " + ", ".join(str(one.value) for one in kind)) from None

@@ -8,12 +8,13 @@ line asks through this class as well.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, Unpack
 
-from jobfs.errors import MountError
+from jobfs.errors import MountError, Refused, SettingsError
 from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.workspace import ended, resting
@@ -29,12 +30,13 @@ from jobfs.workspace.answers import (
     unsent_of,
     version_of,
 )
-from jobfs.workspace.awaiting import Server, connect
+from jobfs.workspace.awaiting import Server, check_server, connect
 from jobfs.workspace.connection import Connection
 from jobfs.workspace.differences import patch_of
 from jobfs.workspace.instance import FOLDER, Instance, find, read_instance
 from jobfs.workspace.line import check_changes
 from jobfs.workspace.past import answer
+from jobfs.workspace.places import RUN_PREFIX
 from jobfs.workspace.settings import Settings
 
 PUSH_S = 120.0
@@ -88,10 +90,13 @@ class AsyncLocalCopy:
 
     :param path: the mount point, the folder, or any path in it.
     :param server: see ``awaiting.Server``.
-    :raises MountError: it is in none.
+    :raises MountError: it is in none. :raises SettingsError: an argument means nothing.
     """
 
     def __init__(self, path: Path | str, **server: Unpack[Server]) -> None:
+        check_server(server)
+        if not isinstance(path, str | os.PathLike):
+            raise SettingsError(f"{path!r} is no path", "name a mount point, a folder, or a path in one")
         self._open(Path(path).expanduser(), lambda: connect(server).settings, server.get("state"))
 
     def _open(self, path: Path, settings: Callable[[], Settings], root: Path | None) -> None:
@@ -147,12 +152,14 @@ class AsyncLocalCopy:
         told: dict[str, Any] = await self._ask_running("status")
         return told
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, max_deletions: int | None = 0) -> None:
         """Look at the server now, and return when what it has is shown here.
 
-        :raises MountError: nobody serves it. :raises ApiError: the server cannot be asked.
+        :param max_deletions: so many deletions here are never asked about; None: any number.
+        :raises MountError: nobody serves it. :raises ApiError: the server cannot be asked. :raises GuardTripped: most
+            of what is here would be deleted, for it is gone on the server.
         """
-        await self._ask_running("refresh")
+        await self._ask_running("refresh", allow=max_deletions)
 
     async def conflicts(self) -> list[str]:
         """Return the paths of the conflict copies."""
@@ -168,7 +175,12 @@ class AsyncLocalCopy:
     # -- changes
 
     async def hold(self, *, is_on: bool = True) -> int:
-        """Keep changes here until they are pushed, or let them go; return how many wait, or are sent now. Durable."""
+        """Keep changes here until they are pushed, or let them go; return how many wait, or are sent now. Durable.
+
+        :raises Refused: nothing is sent from here: it is a run, or read-only.
+        """
+        if is_on and self.job.startswith(RUN_PREFIX):
+            raise Refused("the files of a run cannot be changed, so there is nothing to hold", "copy them elsewhere")
         if not self.is_running:
             return ended.hold(self._instance, is_on=is_on)
         number: int = await self._ask_running("hold", on=is_on)
@@ -259,6 +271,8 @@ class AsyncLocalCopy:
         :param to: put it at this path instead.
         :raises NoSuchVersion: it is none of that file. :raises HistoryError: it cannot be put there.
         """
+        if not isinstance(number, int):
+            raise SettingsError(f"{number!r} is no number of a version", "take one that history() tells")
         return restored_of(await self.ask_past("restore", path, version=number, target=path if to is None else to))
 
     async def undelete(self, path: str = "") -> list[Restored]:
@@ -272,6 +286,7 @@ class AsyncLocalCopy:
         self, what: str, path: str, *, on_progress: OnProgress = lambda value: None, **more: object
     ) -> Any:
         """Ask for something of the history, with the answer as values of JSON; see ``past.answer``."""
+        _check_path(path)
         request: Mapping[str, Any] = {"what": what, "path": path, **more}
         if self.is_running:
             return await self._ask_running("history", on_progress=on_progress, **request)
@@ -281,6 +296,15 @@ class AsyncLocalCopy:
 
         with resting.past_of(self._instance) as past:
             return await answer(past, request, tell)
+
+
+def _check_path(path: str) -> None:
+    """Refuse what is no text: it would be told as one.
+
+    :raises SettingsError:
+    """
+    if not isinstance(path, str):
+        raise SettingsError(f"{path!r} is no path", "write it as text, from the root of the workspace")
 
 
 async def _tell_nobody(value: object) -> None:

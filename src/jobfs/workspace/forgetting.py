@@ -7,21 +7,25 @@ synchronised folder, are not touched.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobfs.errors import StateCorrupt
+from jobfs.errors import JobfsError, StateCorrupt
 from jobfs.folder.disk import Disk
 from jobfs.folder.root import Root
 from jobfs.model import Kind
 from jobfs.store.lock import DirectoryLock
+from jobfs.store.state import LISTED, State
 from jobfs.workspace.ended import count_unsent, opened
 from jobfs.workspace.instance import FOLDER, MOUNT, Instance
+from jobfs.workspace.states import STATE_NAME, missing
 
 _LEAVING = "forgotten"
 """Where states are while they are deleted: beside the folder of all states, so on the same disk."""
@@ -53,11 +57,65 @@ def forget(instance: Instance) -> int:
 
     :raises StateLocked: it is in use. :raises FolderError: the folder's mark cannot be taken off.
     """
-    state, leaving = instance.state, instance.state.parents[1] / _LEAVING
     _untie(instance)
-    leaving.mkdir(mode=0o700, exist_ok=True)
-    lock = DirectoryLock.take(state)
+    return _remove(instance.state, DirectoryLock.take(instance.state))
+
+
+FAILURES = (JobfsError, OSError, asyncio.CancelledError, KeyboardInterrupt)
+"""After these nothing stays of what never began; after a bug its log does."""
+
+
+@contextmanager
+def unbegun_forgotten(instance: Instance) -> Iterator[None]:
+    """Where the context fails and the folder was never in step, leave nothing of it: ``leave_nothing``."""
+    made = missing(Path(instance.directory))
     try:
+        yield
+    except FAILURES:
+        leave_nothing(instance, made)
+        raise
+
+
+def leave_nothing(instance: Instance, made: Iterable[Path]) -> None:
+    """Delete the state of what has failed, unless it worked before, take its mark off its folder, and the folder away.
+
+    :param made: the directories that were made for it, the innermost first. What others put into them stays.
+    """
+    with suppress(JobfsError):  # the user is to hear of what has failed
+        _forget_unbegun(instance)
+    with suppress(OSError):  # something is in it, or it was not made
+        for place in made:
+            place.rmdir()
+
+
+def _forget_unbegun(instance: Instance) -> None:
+    """Delete a state that never had a listing: nothing was ever in step with it.
+
+    :raises StateLocked: it is in use. :raises JobfsError: it cannot be told, or the folder's mark not be taken off.
+    """
+    if not instance.state.exists():
+        return
+    if not (instance.state / STATE_NAME).exists():
+        _remove(instance.state, DirectoryLock.take(instance.state))
+        return
+    state, is_unbegun = State.open(instance.state), False
+    try:
+        is_unbegun = state.setting(LISTED) is None and len(state.base) <= 1
+        if is_unbegun and instance.kind == FOLDER:
+            Root(Disk(Path(instance.directory)), state).untie()
+    finally:
+        lock = state.hand_over()
+        if is_unbegun:
+            _remove(instance.state, lock)
+        else:
+            lock.release()
+
+
+def _remove(state: Path, lock: DirectoryLock) -> int:
+    """Delete a state that is locked; return how many bytes that frees."""
+    leaving = state.parents[1] / _LEAVING
+    try:
+        leaving.mkdir(mode=0o700, exist_ok=True)
         if sys.platform == "win32":
             lock.release()  # there no directory is moved that holds an open file
         state.rename(leaving / f"{state.name}-{secrets.token_hex(4)}")

@@ -62,9 +62,12 @@ class LocalCopy:
         """Return what ``jobfs status --json`` shows of it. :raises MountError: nobody serves it."""
         return _run(self._copy.status())
 
-    def refresh(self) -> None:
-        """Look at the server now, and return when what it has is shown here. :raises MountError: nobody serves it."""
-        _run(self._copy.refresh())
+    def refresh(self, *, max_deletions: int | None = 0) -> None:
+        """Look at the server now, and return when what it has is shown here; see ``AsyncLocalCopy.refresh``.
+
+        :param max_deletions: so many deletions here are never asked about; None: any number.
+        """
+        _run(self._copy.refresh(max_deletions=max_deletions))
 
     def conflicts(self) -> list[str]:
         """Return the paths of the conflict copies."""

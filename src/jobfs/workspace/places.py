@@ -46,6 +46,8 @@ def parse_place(text: str) -> Place:
 
     :raises SettingsError: for no job. :raises WrongPath: for a path with empty parts or dots.
     """
+    if not isinstance(text, str):
+        raise SettingsError(f"{text!r} names no job", _FORM)
     prefix = RUN_PREFIX if text.startswith(RUN_PREFIX) else ""
     job, _, path = text.removeprefix(prefix).partition(":")
     if not job or "/" in job:
@@ -58,6 +60,8 @@ def place_in(job: str, path: str) -> Place:
 
     :raises WrongPath: for a path with empty parts or dots.
     """
+    if not isinstance(path, str):
+        raise WrongPath(f"{path!r} is no path", "write it as text, from the root of the workspace")
     inner = path.strip("/")
     if inner and any(part in ("", ".", "..") for part in inner.split("/")):
         raise WrongPath(f"'{job}:{path}' has an empty part or dots in its path", _FORM)

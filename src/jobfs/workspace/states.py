@@ -44,6 +44,11 @@ def real_directory(directory: Path) -> str:
     return str(absolute.parent.resolve() / absolute.name)
 
 
+def missing(directory: Path) -> list[Path]:
+    """Return a directory and those above it that are not there, the innermost first."""
+    return [place for place in (directory, *directory.parents) if not place.exists()]
+
+
 def check_folder(root: Path, folder: str) -> None:
     """Refuse to keep a folder in step that holds what jobfs itself writes all the time.
 
