@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import typer
-from commands import DEADLINE_S, in_process
+from awaiting import Requests
+from commands import COMMAND, DEADLINE_S, in_process
 
 from jobfs.cli.app import compose
+from jobfs.cli.completing import ASK_S
 from jobfs.cli.completion import Shell
 from jobfs.cli.parser import Command, commands, general_options
+from jobfs.server.running import RunningServer
 
 app = compose()
 
@@ -117,6 +123,123 @@ def test_zsh_completes_when_tab_is_pressed(script: Path, tmp_path: Path) -> None
 def test_zsh_reads_its_script(script: Path) -> None:
     done = subprocess.run([installed("zsh"), "-n", script], capture_output=True, timeout=DEADLINE_S, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+# -- what is asked for
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A jobfs that shells find."""
+    program = tmp_path / "bin" / "jobfs"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def folder(job: str, tmp_path: Path) -> Path:
+    """A folder that was in step."""
+    in_process("sync", job, tmp_path / "my folder", "--once").ok()
+    return tmp_path / "my folder"
+
+
+@pytest.mark.parametrize("script", ["bash"], indirect=True)
+def test_bash_offers_jobs_and_folders(job: str, folder: Path, program: None, script: Path) -> None:
+    tries = f"complete_for jobfs jobs show ''\ncomplete_for jobfs push {folder.parent}/my"
+    words = [installed("bash"), "-c", TRY_BASH + tries, "try", str(script)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    jobs, folders = done.stdout.splitlines()
+    assert (job in jobs.split(), str(folder) in folders, done.stderr) == (True, True, "")
+
+
+@pytest.mark.parametrize("script", ["fish"], indirect=True)
+def test_fish_offers_jobs_and_folders_and_says_what_they_are(
+    job: str, folder: Path, program: None, script: Path
+) -> None:
+    tries = f"complete -C 'jobfs mount {job[:6]}'; complete -C 'jobfs push {folder.parent}/my'"
+    words = [installed("fish"), "--no-config", "-c", f"source {script}; {tries}"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    offers = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [job, "queued Go"] in offers
+    assert [str(folder), f"folder of {job}"] in offers
+
+
+@pytest.mark.parametrize("script", ["zsh"], indirect=True)
+def test_zsh_offers_jobs_and_folders(job: str, folder: Path, program: None, script: Path, tmp_path: Path) -> None:
+    script.rename(tmp_path / "_jobfs")
+    lines = f"for line in 'jobfs mount {job[:6]}' 'jobfs push {tmp_path}/my'; do"
+    told = subprocess.run(
+        [installed("zsh"), "-f", "-c", re.sub(r"for line in .*; do", lambda _: lines, PRESS_TAB), "zsh", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    assert told.stdout.replace(" >", ">").splitlines() == [
+        f"<jobfs mount {job}>",
+        f"<jobfs push {tmp_path}/my\\ folder>",
+    ], told
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["mount"], {"job"}),
+        (["mount", "--transport", "kernel"], {"job"}),
+        (["mount", "--transport"], set()),
+        (["mount", "abc"], set()),
+        (["ls"], {"job"}),
+        (["rm", "abc:/a"], {"job"}),
+        (["outputs"], {"job"}),
+        (["umount"], {"folder"}),
+        (["push"], {"job", "folder"}),
+        (["forget"], {"job", "folder"}),
+        (["service", "remove"], {"folder"}),
+        (["jobs", "wait"], {"job"}),
+        (["serve"], set()),
+        (["--debug", "umount"], {"folder"}),
+        (["nonsense"], set()),
+        ([], set()),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_is_offered_is_what_may_come_there(job: str, folder: Path, words: list[str], offered: set[str]) -> None:
+    told = {line.partition("\t")[0] for line in in_process("completing", *words).ok().splitlines()}
+    assert told & {job, str(folder)} == {{"job": job, "folder": str(folder)}[one] for one in offered}
+
+
+def test_the_server_is_asked_once_a_minute_and_no_failure_is_told(
+    studio: RunningServer, job: str, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(requests)
+    for _ in range(3):
+        assert job in in_process("completing", "mount").ok()
+    assert len(requests) == before + 1
+    monkeypatch.setenv("JOBFS_API_KEY", "psk_wrong")
+    failed = in_process("completing", "mount")
+    monkeypatch.delenv("JOBFS_API_KEY")
+    without = in_process("completing", "mount")
+    assert [(one.code, one.out, one.err) for one in (failed, without)] == [(0, "", "")] * 2
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("JOBFS_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began_s = time.monotonic()
+        assert in_process("completing", "mount").ok() == ""
+        assert time.monotonic() - began_s < 2 * ASK_S
+
+
+def test_an_id_that_a_shell_would_run_is_not_offered(monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> None:
+    async def asked(kind: str, settings: object) -> list[tuple[str, str]]:
+        return [("$(reboot)", "x"), ("a b", "x"), ("plain-1", "x\x1b[2J")]
+
+    monkeypatch.setattr("jobfs.cli.completing._ask", asked)
+    monkeypatch.setenv("JOBFS_API_KEY", "k")
+    assert in_process("completing", "mount").ok() == "plain-1\tx\\x1b[2J\n"
 
 
 # -- the commands as values

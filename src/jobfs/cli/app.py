@@ -31,6 +31,7 @@ COMMANDS = {
     "login": "login",
     "logout": "login",
     "completion": "completion",
+    "completing": "completing",
     "manual": "manual",
 }
 """Every command, in the order of the help, and the module of this room whose ``register`` adds it."""

@@ -1,6 +1,7 @@
 """``jobfs completion``: what a shell needs to complete commands, options and their values.
 
-The scripts hold every word themselves, so that completing asks no Python. They are made from the commands (``parser``).
+The scripts hold every word of ours themselves, so that completing these asks no Python; they are made from the commands
+(``parser``). Jobs, mounts and folders are asked for where an argument is one: ``completing``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def register(app: typer.Typer) -> None:
         """Print a completion script.
 
         bash: into ~/.local/share/bash-completion/completions/jobfs; zsh: into a file _jobfs in a directory of fpath;
-        fish: into ~/.config/fish/completions/jobfs.fish.
+        fish: into ~/.config/fish/completions/jobfs.fish. It completes commands, options and their values, and asks
+        for jobs, runs, mounts and folders: the server once a minute at most, and for two seconds.
         """
         say(script(app, shell).rstrip("\n"))
 
@@ -48,6 +50,11 @@ def script(app: typer.Typer, shell: Shell) -> str:
     every = list(commands(app))
     general = (*general_options(app), Parameter(("-h", "--help"), "Show help."))
     return {Shell.BASH: _bash, Shell.ZSH: _zsh, Shell.FISH: _fish}[shell](every, general)
+
+
+def _is_asked(command: Command) -> bool:
+    """Tell whether an argument of a command is a job or run, or a mount or folder that is there."""
+    return any(word in argument.names[0] for argument in command.arguments for word in ("JOB", "RUN", "DIR", "PATH"))
 
 
 def _quoted(text: str) -> str:
@@ -74,7 +81,8 @@ def _bash(every: list[Command], general: tuple[Parameter, ...]) -> str:
     lines = [
         "# bash completion for jobfs, made by: jobfs completion bash",
         "_jobfs() {",
-        '    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command="" at words="" files=""',
+        "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}",
+        '    local command="" at words="" files="" ask="" found',
         "    for ((at = 1; at < COMP_CWORD; at++)); do",
         '        case ${COMP_WORDS[at]} in -*) ;; *) command="$command${command:+ }${COMP_WORDS[at]}" ;; esac',
         "    done",
@@ -90,21 +98,27 @@ def _bash(every: list[Command], general: tuple[Parameter, ...]) -> str:
         choices = " ".join(choice for argument in command.arguments for choice in argument.choices)
         files = "yes" if any(argument.is_path for argument in command.arguments) else ""
         told = " ".join(part for part in (_names(command.options), choices) if part)
-        lines.append(f'        {pattern}) words="{told}" files={files or _quoted("")} ;;')
+        ask = "yes" if _is_asked(command) else ""
+        lines.append(f'        {pattern}) words="{told}" files={files or _quoted("")} ask={ask or _quoted("")} ;;')
     lines += ["    esac", "    case $before in"]
     valued = {name: one for command in every for one in command.options for name in one.names}
     valued |= {name: one for one in general for name in one.names}
     for name, one in sorted(valued.items()):
         if one.choices:
-            lines.append(f'        {name}) words="{" ".join(one.choices)}" files="" ;;')
+            lines.append(f'        {name}) words="{" ".join(one.choices)}" files="" ask="" ;;')
         elif one.is_path:
-            lines.append(f'        {name}) words="" files=yes ;;')
+            lines.append(f'        {name}) words="" files=yes ask="" ;;')
     lines += [
         "    esac",
-        f'    case $word in -*) words="$words {_names(general)}" ;; esac',
+        f'    case $word in -*) words="$words {_names(general)}" ask="" ;; esac',
         '    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")',
         '    if [ -n "$files" ]; then compopt -o filenames; mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY '
         '< <(compgen -f -- "$word"); fi',
+        '    if [ -n "$ask" ]; then',
+        # Not by compgen -W, which would expand what a server has named.
+        '        while IFS= read -r found; do [[ $found != "$word"* ]] || COMPREPLY+=("$found"); done < <(',
+        '            "${COMP_WORDS[0]}" completing "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null | cut -f1)',
+        "    fi",
         "}",
         "complete -F _jobfs jobfs",
     ]
@@ -114,7 +128,7 @@ def _bash(every: list[Command], general: tuple[Parameter, ...]) -> str:
 def _zsh(every: list[Command], general: tuple[Parameter, ...]) -> str:
     groups = _groups(every)
     lines = ["#compdef jobfs", "# zsh completion for jobfs, made by: jobfs completion zsh", "_jobfs() {"]
-    lines += ["  local -a names", "  local command=$words[2]"]
+    lines += ["  local -a names typed=($words[1,CURRENT-1])", "  local command=$words[2]"]
     lines += ["  if (( CURRENT == 2 )); then"]
     lines += [f"    if [[ $PREFIX == -* ]]; then _arguments {' '.join(map(_zsh_option, general))}; return; fi"]
     lines += ["    names=("]
@@ -130,10 +144,29 @@ def _zsh(every: list[Command], general: tuple[Parameter, ...]) -> str:
     lines += ["  shift words", "  (( CURRENT-- ))", "  case $command in"]
     for one in every:
         specs = [_zsh_option(option) for option in (*one.options, *general)]
-        specs += [_quoted(f"*:{argument.names[0]}:{_zsh_values(argument)}") for argument in one.arguments[-1:]]
+        specs += [_quoted(f"*:{last.names[0]}:{_zsh_argument(one)}") for last in one.arguments[-1:]]
         lines.append(f"    {_quoted(one.name)}) _arguments {' '.join(specs)} ;;")
-    lines += ["  esac", "}", '_jobfs "$@"']
+    lines += ["  esac", "}", *_ZSH_ASKS, '_jobfs "$@"']
     return "\n".join(lines) + "\n"
+
+
+_ZSH_ASKS = (
+    "_jobfs_asked() {",
+    "  local -a found",
+    '  found=(${(f)"$($typed[1] completing ${(@)typed[2,-1]} 2>/dev/null)"})',
+    "  found=(${${found//:/\\\\:}//$'\\t'/:})",
+    "  _describe 'job, mount or folder' found",
+    "}",
+    "_jobfs_asked_or_files() { _jobfs_asked; _files }",
+)
+"""What the script asks for: each word with what it is, which zsh wants parted by a colon."""
+
+
+def _zsh_argument(command: Command) -> str:
+    """Return what completes the arguments of a command."""
+    if not _is_asked(command):
+        return _zsh_values(command.arguments[-1])
+    return "_jobfs_asked_or_files" if any(one.is_path for one in command.arguments) else "_jobfs_asked"
 
 
 def _plain(text: str) -> str:
@@ -155,9 +188,17 @@ def _zsh_values(one: Parameter) -> str:
     return "_files" if one.is_path else ""
 
 
+_FISH_ASKS = (
+    "function __jobfs_asked",
+    "    set -l typed (commandline -opc)",
+    "    command $typed[1] completing $typed[2..-1] 2>/dev/null",
+    "end",
+)
+
+
 def _fish(every: list[Command], general: tuple[Parameter, ...]) -> str:
     groups = _groups(every)
-    lines = ["# fish completion for jobfs, made by: jobfs completion fish"]
+    lines = ["# fish completion for jobfs, made by: jobfs completion fish", *_FISH_ASKS]
     tops = [*(one.name for one in groups[""]), *(group for group in groups if group)]
     none_yet = f"not __fish_seen_subcommand_from {' '.join(tops)}"
     for one in groups[""]:
@@ -176,6 +217,9 @@ def _fish(every: list[Command], general: tuple[Parameter, ...]) -> str:
         choices = " ".join(choice for argument in one.arguments for choice in argument.choices)
         if choices:
             lines.append(f"complete -c jobfs -n {_quoted(seen)} -f -a {_quoted(choices)}")
+        if _is_asked(one):
+            files = "" if any(argument.is_path for argument in one.arguments) else " -f"
+            lines.append(f"complete -c jobfs -n {_quoted(seen)}{files} -k -a '(__jobfs_asked)'")
     lines += [_fish_option(option, "") for option in general]
     return "\n".join(lines) + "\n"
 
