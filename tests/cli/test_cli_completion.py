@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from jobfs.cli.completing import ASK_S
 from jobfs.cli.completion import Shell
 from jobfs.cli.parser import Command, commands, general_options
 from jobfs.server.running import RunningServer
+from jobfs.workspace.states import key_of
 
 app = compose()
 
@@ -204,7 +206,7 @@ def test_zsh_offers_jobs_and_folders(job: str, folder: Path, program: None, scri
         (["nonsense"], set()),
         ([], set()),
     ],
-    ids=lambda value: " ".join(value),
+    ids=lambda value: " ".join(sorted(value)),
 )
 def test_what_is_offered_is_what_may_come_there(job: str, folder: Path, words: list[str], offered: set[str]) -> None:
     told = {line.partition("\t")[0] for line in in_process("completing", *words).ok().splitlines()}
@@ -233,12 +235,12 @@ def test_a_server_that_does_not_answer_is_not_waited_for(job: str, monkeypatch: 
         assert time.monotonic() - began_s < 2 * ASK_S
 
 
-def test_an_id_that_a_shell_would_run_is_not_offered(monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> None:
-    async def asked(kind: str, settings: object) -> list[tuple[str, str]]:
-        return [("$(reboot)", "x"), ("a b", "x"), ("plain-1", "x\x1b[2J")]
-
-    monkeypatch.setattr("jobfs.cli.completing._ask", asked)
+def test_an_id_that_a_shell_would_run_is_not_offered(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBFS_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("JOBFS_API_KEY", "k")
+    listed = state_dir / "completions" / f"jobs-{key_of('http://127.0.0.1:9', 'k')}.json"
+    listed.parent.mkdir(parents=True)
+    listed.write_text(json.dumps([("$(reboot)", "x"), ("a b", "x"), ("plain-1", "x\x1b[2J")]))
     assert in_process("completing", "mount").ok() == "plain-1\tx\\x1b[2J\n"
 
 

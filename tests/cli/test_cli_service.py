@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from commands import DEADLINE_S, in_process
 
+from jobfs.cli.background import set_up
 from jobfs.cli.fstab import NotUnderstood, read
 from jobfs.cli.units import Launchd, Systemd, Task, name_of, task_of
+from jobfs.errors import JobfsError
 from jobfs.fuse.mounting import mount_at
 from jobfs.server.running import RunningServer
 
@@ -99,7 +101,8 @@ def test_a_service_is_written_shown_started_listed_and_removed(
     written = unit.read_text()
     assert [line.strip() for line in told.splitlines()[1:-1]] == written.splitlines()
     assert (point.is_dir(), "--read-only" in written, studio.api_key in written) == (True, True, False)
-    assert manager.read_text().splitlines() == ["--user daemon-reload", f"--user enable --now {unit.name}"]
+    told = manager.read_text().splitlines()
+    assert told == ["--user is-system-running", "--user daemon-reload", f"--user enable --now {unit.name}"]
     (listed,) = json.loads(in_process("service", "status", "--json").ok())
     assert listed == {"name": unit.stem, "file": str(unit), "state": "active"}
     assert in_process("service", "remove", point).ok() == f"deleted {unit}\n"
@@ -119,6 +122,49 @@ def test_a_service_that_would_find_no_key_is_refused(studio: RunningServer, job:
     outcome = in_process("service", "install", job, tmp_path / "m", "--dry-run")
     assert (outcome.code, "the service would have no key: there is no API key" in outcome.err) == (2, True)
     assert "log in first: jobfs login" in outcome.err
+
+
+OFFLINE = """#!/bin/sh
+echo "$@" >> "{calls}"
+case $2 in
+    is-system-running) echo offline; exit 1 ;;
+    enable|disable) [ $# = 3 ] || { echo "Failed to connect to bus" >&2; exit 1; } ;;
+    *) echo "Failed to connect to bus" >&2; exit 1 ;;
+esac
+"""
+"""A systemctl where no systemd of the user runs: it can link units, and nothing else."""
+
+
+@pytest.fixture
+def offline(manager: Path) -> Path:
+    (manager.parent / "bin" / "systemctl").write_text(OFFLINE.replace("{calls}", str(manager)))
+    return manager
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is of Linux")
+def test_without_a_session_a_service_is_enabled_for_the_next_login_and_can_be_removed(
+    offline: Path, tmp_path: Path
+) -> None:
+    systemd = Systemd(tmp_path / "xdg", booted=tmp_path)
+    with pytest.raises(JobfsError, match="written and enabled, but not started") as failure:
+        set_up(systemd, task(str(tmp_path / "job")))
+    assert ("when you log in" in failure.value.remedy, failure.value.exit_code) == (True, 1)
+    (unit,) = units(tmp_path)
+    assert offline.read_text().splitlines()[1:] == [f"--user enable {unit.name}"]
+    assert in_process("service", "remove", tmp_path / "job").ok() == f"deleted {unit}\n"
+    assert (units(tmp_path), offline.read_text().splitlines()[-1]) == ([], f"--user disable {unit.name}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is of Linux")
+def test_where_no_service_would_ever_start_nothing_is_written(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(JobfsError, match="not started by systemd"):
+        set_up(Systemd(tmp_path / "xdg", booted=tmp_path / "nothing"), task(str(tmp_path / "job")))
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(JobfsError, match="there is no systemctl here"):
+        set_up(Systemd(tmp_path / "xdg", booted=tmp_path), task(str(tmp_path / "job")))
+    assert (units(tmp_path), (tmp_path / "job").exists()) == ([], False)
 
 
 def test_removing_a_service_that_is_not_there_is_refused(state_dir: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from jobfs.workspace.settings import Chosen
 from jobfs.workspace.states import real_directory
 from jobfs.workspace.variables import API_KEY, PROFILE, SECOND_API_KEY, URL
 
+RUNTIME_DIRECTORY = "XDG_RUNTIME_DIR"
 _DEADLINE_S = 90.0
 _NOT_PASSED_ON = (URL, API_KEY, SECOND_API_KEY)
 
@@ -65,17 +66,50 @@ def install(
     profile = general.profile or os.environ.get(PROFILE)
     point = real_directory(directory)
     task = task_of(place.job, point, is_sync=sync, profile=profile, options=options or ())
-    manager = manager_of(sys.platform)
+    set_up(manager_of(sys.platform), task, is_trial=dry_run)
+
+
+def set_up(manager: Manager, task: Task, *, is_trial: bool = False) -> None:
+    """Write a service and start it, each told. Nothing is written where it would never run.
+
+    :raises JobfsError: it could not be started; where the user's manager does not run just now, it is enabled for when
+        that does.
+    """
+    is_running = is_trial or _is_running(manager)
     text = manager.text(task, own_command())
     path = manager.path(task.name)
-    say(shown(f"{'would write' if dry_run else 'writing'} {path}:"))
+    say(shown(f"{'would write' if is_trial else 'writing'} {path}:"))
     for line in text.splitlines():
         say(shown(f"  {line}"))
-    if not dry_run:
+    if not is_trial:
         _write(path, text, task)
-    _run_all(manager.start(task.name), is_trial=dry_run)
-    if not dry_run:
-        say(shown(f"{task.name} serves {place.job} at {point}, now and after each login"))
+    _run_all(manager.start(task.name) if is_running else manager.enable(task.name), is_trial=is_trial)
+    if not is_running:
+        cause = f"{task.name} is written and enabled, but not started: no service manager of this user runs just now"
+        raise JobfsError(cause, "it starts when you log in; without a login, once this is run: loginctl enable-linger")
+    if not is_trial:
+        say(shown(f"{task.name} serves {task.job} at {task.directory}, now and after each login"))
+
+
+def _is_running(manager: Manager) -> bool:
+    """Tell whether the user's service manager runs now.
+
+    :raises JobfsError: there is none, and will be none.
+    """
+    remedy = "have 'jobfs mount' run by whatever starts programs here"
+    program = manager.probe()[0]
+    if shutil.which(program) is None:
+        raise JobfsError(f"there is no {program} here, so nothing was written", remedy)
+    is_running = _answers(manager)
+    if not is_running and not manager.begins_later():
+        raise JobfsError("this machine was not started by systemd (a container?), so nothing was written", remedy)
+    return is_running
+
+
+def _answers(manager: Manager) -> bool:
+    """Tell whether the user's service manager runs now."""
+    command = manager.probe()
+    return shutil.which(command[0]) is not None and _told(command).stdout.strip() != "offline"
 
 
 @_app.command("remove", epilog="Example: jobfs service remove ~/job")
@@ -89,10 +123,11 @@ def remove(
     path = manager.path(name)
     if not path.exists():
         raise SettingsError(f"there is no service for {directory}", "see 'jobfs service status'")
-    _run_all(manager.stop(name), is_trial=dry_run)
+    is_running = dry_run or _answers(manager)
+    _run_all(manager.stop(name) if is_running else manager.disable(name), is_trial=dry_run)
     if not dry_run:
         path.unlink()
-    _run_all(manager.forget(), is_trial=dry_run)
+    _run_all(manager.forget() if is_running else [], is_trial=dry_run)
     say(shown(f"{'would delete' if dry_run else 'deleted'} {path}"))
 
 
@@ -159,13 +194,27 @@ def _run_all(commands: list[list[str]], *, is_trial: bool) -> None:
             continue
         if shutil.which(command[0]) is None:
             raise JobfsError(f"there is no {command[0]} here", "run it where the service manager is")
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
-        except subprocess.TimeoutExpired:
-            raise JobfsError(f"{command[0]} does not answer", "see its own log") from None
+        done = _told(command)
         if done.returncode:
             words = " ".join((done.stderr or done.stdout).split()) or f"code {done.returncode}"
             raise JobfsError(f"{shlex.join(command)}: {words}", "what was written stays; try it by hand")
+
+
+def _told(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the service manager; return how it ended, and what it printed.
+
+    :raises JobfsError: it does not answer.
+    """
+    environment = dict(os.environ)
+    if sys.platform == "linux" and RUNTIME_DIRECTORY not in environment:
+        # As after su or sudo. Where the user has a session besides, its manager can be spoken to all the same.
+        environment[RUNTIME_DIRECTORY] = f"/run/user/{os.getuid()}"
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise JobfsError(f"{command[0]} does not answer", "see its own log") from None
 
 
 def _state(manager: Manager, name: str) -> str:
@@ -173,8 +222,8 @@ def _state(manager: Manager, name: str) -> str:
     if shutil.which(command[0]) is None:
         return "unknown"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
-    except subprocess.TimeoutExpired:
+        done = _told(command)
+    except JobfsError:
         return "unknown"
     word = done.stdout.strip()
     return word if word.isalpha() else "inactive" if done.returncode else "active"

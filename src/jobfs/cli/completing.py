@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -109,13 +109,17 @@ def _known(place: str, settings: Settings) -> list[Offer]:
     cache = state_root() / _CACHE / f"{kind}-{key_of(settings.url, settings.api_key)}.json"
     with suppress(OSError, ValueError):
         if 0 <= time.time() - cache.stat().st_mtime < BELIEVED_S:
-            return [(word, what) for word, what in json.loads(cache.read_text(encoding="utf-8"))]
-    found = [offer for offer in run(_ask(kind, settings)) if _PLAIN.fullmatch(offer[0])]
+            return _plain(json.loads(cache.read_text(encoding="utf-8")))
+    found = run(_ask(kind, settings))
     cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
     fresh.write_text(json.dumps(found), encoding="utf-8")
     fresh.replace(cache)
-    return found
+    return _plain(found)
+
+
+def _plain(found: Iterable[Offer]) -> list[Offer]:
+    return [(word, what) for word, what in found if _PLAIN.fullmatch(word)]
 
 
 async def _ask(kind: str, settings: Settings) -> list[Offer]:

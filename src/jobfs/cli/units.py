@@ -83,6 +83,18 @@ class Manager(Protocol):
     def stop(self, name: str) -> list[list[str]]:
         """Return the commands after which it does not."""
 
+    def probe(self) -> list[str]:
+        """Return the command that says ``offline`` where no manager of this user runs."""
+
+    def begins_later(self) -> bool:
+        """Tell whether one will run when the user logs in, although none does now."""
+
+    def enable(self, name: str) -> list[list[str]]:
+        """Return the commands after which it runs once the manager does."""
+
+    def disable(self, name: str) -> list[list[str]]:
+        """Return the commands that undo that."""
+
     def forget(self) -> list[list[str]]:
         """Return the commands to run once the file is deleted."""
 
@@ -96,11 +108,13 @@ class Manager(Protocol):
 class Systemd:
     """The user's own systemd.
 
-    :param home: the configuration folder of the user (XDG_CONFIG_HOME).
+    :param home: the configuration folder of the user (XDG_CONFIG_HOME). :param booted: is there where systemd has
+        started this machine (sd_booted(3)).
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, booted: Path = Path("/run/systemd/system")) -> None:
         self._folder = home / "systemd" / "user"
+        self._booted = booted
 
     def path(self, name: str) -> Path:
         """Return where a service is written."""
@@ -137,6 +151,22 @@ class Systemd:
     def stop(self, name: str) -> list[list[str]]:
         """Return the commands after which it does not."""
         return [_systemctl("disable", "--now", f"{name}.service")]
+
+    def probe(self) -> list[str]:
+        """Return the command that says ``offline`` where no systemd of this user runs: systemctl(1)."""
+        return _systemctl("is-system-running")
+
+    def begins_later(self) -> bool:
+        """Tell whether one runs when the user logs in."""
+        return self._booted.is_dir()
+
+    def enable(self, name: str) -> list[list[str]]:
+        """Return the command that links the unit, which needs no running systemd."""
+        return [_systemctl("enable", f"{name}.service")]
+
+    def disable(self, name: str) -> list[list[str]]:
+        """Return the command that takes the link away."""
+        return [_systemctl("disable", f"{name}.service")]
 
     def forget(self) -> list[list[str]]:
         """Return the commands to run once the file is deleted."""
@@ -187,6 +217,22 @@ class Launchd:
     def stop(self, name: str) -> list[list[str]]:
         """Return the commands after which it does not."""
         return [["launchctl", "bootout", f"{self._domain}/{name}"]]
+
+    def probe(self) -> list[str]:
+        """Return a command that never says ``offline``: launchd always runs."""
+        return ["launchctl", "version"]
+
+    def begins_later(self) -> bool:
+        """Return True: see ``probe``."""
+        return True
+
+    def enable(self, name: str) -> list[list[str]]:
+        """Return no command: what is written there is read at the next login."""
+        return []
+
+    def disable(self, name: str) -> list[list[str]]:
+        """Return no command, likewise."""
+        return []
 
     def forget(self) -> list[list[str]]:
         """Return the commands to run once the file is deleted."""
