@@ -275,6 +275,7 @@ class Trouble(Enum):
     UNREADABLE = "unreadable"
     UNSUPPORTED_KIND = "unsupported-kind"
     GUARD = "guard"
+    HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, slots=True)

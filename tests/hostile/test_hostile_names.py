@@ -21,6 +21,9 @@ NFC, NFD = "Caf\u00e9.txt", "Cafe\u0301.txt"
 TWINS = ["Readme.txt", "README.txt", NFC, NFD, "CON", "nul.txt", "a:b", "back\\slash", "trailing. ", "-rf"]
 """What one file system takes for one, or does not take at all; this one has room for each."""
 
+LEFT = ".report.txt.jobfs-abcdefgh.old"
+"""What a client of long ago has left in the middle of a save."""
+
 BAD = {
     "line\nfeed": "line%0Afeed",
     "zero\0byte": "zero%00byte",
@@ -69,6 +72,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     studio = HostileStudio()
     for path in (*TWINS, *BAD):
         studio.add(path, path.encode())
+    studio.add(LEFT, b"half saved")
+    studio.add(".jobfs", b"mine")
     studio.add("twice", b"one")
     studio.add("twice", b"two")
     studio.add("odd", b"odd", type="workspaceItemSocket")
@@ -90,9 +95,12 @@ def test_each_name_that_cannot_be_had_is_a_line_in_jobfs_status(place: Path, how
         assert all(line.isprintable() and len(line) < 500 for line in text.splitlines())
         told = {problem["path"]: problem for problem in status["problems"]}
         assert {path for path in told if "%" in path} == {
-            *("line%0Afeed", "zero%00byte", "esc%1B[2J", "%2E%2E", "dir/%2E", "dir/%")
+            *("line%0Afeed", "zero%00byte", "esc%1B[2J", "%2E%2E", "dir/%2E", "dir/%", "%2Ejobfs")
         }
-        assert {"twice", "odd"} <= set(told)
+        assert {"twice", "odd", LEFT} <= set(told)
+        assert "jobfs mv" in told[LEFT]["next"]
+        assert LEFT not in os.listdir(place)
+        assert in_process("cat", f"{JOB}:/{LEFT}").ok() == "half saved"
         assert all(problem["next"] for problem in told.values())
         for path in TWINS:
             assert (place / path).read_bytes() == path.encode()

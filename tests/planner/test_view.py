@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission, Trouble
 from jobfs.planner.naming import check_name
-from jobfs.planner.view import View, build_view, is_older
+from jobfs.planner.view import View, build_view, is_older, left_behind
 
 TIMES = ["2024-05-06T07:08:09.100Z", "2024-05-06T07:08:09.200Z", "not a time", ""]
 
@@ -203,3 +204,16 @@ def test_every_item_is_somewhere_every_path_is_usable_and_the_order_does_not_mat
 )
 def test_times_are_compared_only_where_they_can_be(one: str, other: str, expected: bool) -> None:
     assert is_older(one, other) is expected
+
+
+def test_what_was_cut_off_under_a_hidden_name_is_told_after_an_hour_and_what_lies_in_it_with_it() -> None:
+    name = ".report.txt.jobfs-abcdefgh.old"
+    hidden = [item(name), folder("d/.x.jobfs-abcdefgh.old", 2), item("d/.x.jobfs-abcdefgh.old/inner", 3)]
+    seen = build_view([*hidden, item(".y.jobfs-abcdefgh.new", 4, at=TIMES[2])]).hidden
+    at = datetime.fromisoformat(TIMES[0])
+    assert left_behind(seen, at + timedelta(minutes=59)) == ()
+    told = left_behind(seen, at + timedelta(minutes=61))
+    assert [(one.path, one.trouble) for one in told] == [
+        (name, Trouble.HIDDEN),
+        ("d/.x.jobfs-abcdefgh.old", Trouble.HIDDEN),
+    ]

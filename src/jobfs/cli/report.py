@@ -33,6 +33,7 @@ NEXT_STEPS = {
     Trouble.UNREADABLE: "let this user read it: chmod u+r",
     Trouble.UNSUPPORTED_KIND: "replace it by an ordinary file, or name it in .jobfsignore",
     Trouble.GUARD: "if that is meant: run it again with --yes, or with --max-delete",
+    Trouble.HIDDEN: "give it another name there: 'jobfs mv JOB:/PATH JOB:/NAME'; or 'jobfs rm' it",
 }
 """What the user can do about each trouble."""
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -28,7 +29,7 @@ from jobfs.engine.trees import Trees
 from jobfs.errors import JobfsError, NotFound, ProtocolViolation, Refused
 from jobfs.model import Item, ItemId, Kind, NodeId, Problem, Trouble, may_expert_write
 from jobfs.planner.identity import Identified, changed_nodes, identify
-from jobfs.planner.view import View, build_view
+from jobfs.planner.view import View, build_view, left_behind, own_names
 from jobfs.store.trees import SyncedView, Tree
 
 _log = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ class Feed:
         self._cost_s = 0.0
         self.status = ""
         self._may_write = asyncio.Event()
-        self.problems: tuple[Problem, ...] = ()
+        self._own: tuple[Problem, ...] = ()
+        self._listed: tuple[Problem, ...] = ()
         self.opaque: frozenset[NodeId] = frozenset()
         self.listed_at_s: float | None = None
         self._listed_wall_ns = 0
@@ -137,6 +139,11 @@ class Feed:
         if self._unrested_left and not self._hurry.is_set():
             self._unrested_left -= 1
             self._hurry.set()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What the user has to know of the last listing."""
+        return (*self._own, *self._listed)
 
     async def refresh(self, *, is_urgent: bool = False) -> None:
         """Ask for a listing and return when one that began after this call was taken in.
@@ -297,6 +304,7 @@ class Feed:
     async def _take_in(self, listing: Listing, epoch: int) -> bool:
         await self._rules.see_items(listing.items)
         items, fingerprint = await self._shown(listing.items)
+        self._own = own_names(listing.items) if len(items) < len(listing.items) else ()
         spared = await self._doubtful(listing)
         doubtful = await self._watcher.listing_seen(listing.items, epoch)
         if doubtful:
@@ -311,7 +319,8 @@ class Feed:
         changed = changed_nodes(self._trees.remote, found.tree)
         self._trees.remote = Tree.of(found.tree)
         self._trees.end_listing(epoch)
-        self.problems = (*view.problems, *_unreadable(listing), *self._rules.problems)
+        now = datetime.fromtimestamp(self._workspace.clock.wall_ns() // 10**9, UTC)
+        self._listed = (*view.problems, *left_behind(view.hidden, now), *_unreadable(listing), *self._rules.problems)
         self.opaque = found.opaque if not listing.malformed else frozenset(self._trees.remote)
         is_plain = listing.is_stable and not (held or doubtful or view.hidden)
         self._last = (fingerprint, self._trees.changes) if is_plain else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from jobfs.model import (
     MAX_NAME_BYTES,
@@ -26,6 +26,7 @@ _UNUSABLE = re.compile(
     "|[\x00-\x1f\x7f\ud800-\udfff]"  # what no local system holds (rule 5)
     f"|^{re.escape(naming.OWN_FOLDER)}(?:/|$)"
 )
+_FINISHED_WITHIN = timedelta(hours=1)
 _MOST_TOLD = 300
 """Characters of a path or an id that a problem quotes."""
 
@@ -56,6 +57,32 @@ def build_view(items: Iterable[Item]) -> View:
     for item in sorted(items, key=lambda item: (item.path, item.id)):
         builder.place(item)
     return builder.finish()
+
+
+def left_behind(hidden: Iterable[Item], now: datetime) -> tuple[Problem, ...]:
+    """Return what the user has to know of hidden items: those that nobody has finished within an hour.
+
+    A save hides a file for moments. What stays hidden was cut off on another machine, and may be the only copy.
+
+    :param hidden: of a view. :param now: with an offset.
+    """
+    detail = "cut off while it was saved or replaced elsewhere; the server has it under this hidden name"
+    return tuple(
+        Problem(None, _clipped(item.path), Trouble.HIDDEN, f"{detail} (item {_clipped(item.id)})")
+        for item in hidden
+        if naming.is_hidden_name(item.path.rpartition("/")[2])
+        and (changed := time_of(item.updated_at)) is not None
+        and now - changed > _FINISHED_WITHIN
+    )
+
+
+def own_names(items: Iterable[Item]) -> tuple[Problem, ...]:
+    """Return what the user has to know of items at the place of our own folder, which is kept for that everywhere."""
+    for item in items:
+        if item.path == naming.OWN_FOLDER or item.path.startswith(f"{naming.OWN_FOLDER}/"):
+            detail = f"the server has something called {naming.OWN_FOLDER}, which is jobfs' own name in every folder"
+            return (Problem(None, naming.alias_name(naming.OWN_FOLDER), Trouble.HIDDEN, detail),)
+    return ()
 
 
 def is_older(one: str, other: str) -> bool:

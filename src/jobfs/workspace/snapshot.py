@@ -81,10 +81,12 @@ class Snapshot:
             self._children[path.rpartition("/")[0]].append(path)
 
     def get(self, path: str) -> Found | None:
-        """Return what is at a path; the root is always there."""
+        """Return what is at a path; the root is always there, and what is hidden under its whole path."""
         if not path:
             return Found("", None)
-        return Found(path, self._shown[path]) if path in self._shown else None
+        if path not in self._shown:
+            return next((Found(path, item) for item in self.view.hidden if item.path == path), None)
+        return Found(path, self._shown[path])
 
     def at(self, place: Place) -> Found:
         """Return what is at a place.
@@ -123,7 +125,7 @@ class Snapshot:
 
     def drop(self, found: Found) -> bool:
         """Take out what was deleted since; False where only a new listing can tell what is shown then."""
-        if self.get(found.path) != found or self.view.shadowed:
+        if self.get(found.path) != found or self.view.shadowed or found.path not in self._shown:
             return False
         for path in [found.path, *(below.path for below in self.below(found.path))]:
             del self._shown[path]
