@@ -15,7 +15,10 @@ from typing import Protocol
 
 from jobfs import errors
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 128 * 1024
+"""With what the system keeps unsent (``sockets``), less than the slowest line takes within the limit on silence: a MiB
+would take it longer than that, and a connection that moves would be given up."""
+
 _INLINE_BYTES = 256 * 1024
 """Bodies up to this size go out in one write: a small create then is one segment behind its headers."""
 
