@@ -72,6 +72,9 @@ class ItemStore(Protocol):
     def put(self, record: ItemRecord) -> None:
         """Insert an item, or replace the one of the same id."""
 
+    def carry(self, items: Iterable[ItemRecord]) -> None:
+        """Give items of these ids the paths that they have here; all else stays as it is."""
+
     def remove(self, items: Iterable[ItemRecord]) -> None:
         """Forget items; content that nothing refers to any more goes with them."""
 

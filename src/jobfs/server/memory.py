@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from jobfs.server.items import ItemRecord, ItemStore, Order, View
 
@@ -34,6 +35,10 @@ class MemoryItems(ItemStore):
 
     def put(self, record: ItemRecord) -> None:
         self._items[record.id] = record
+
+    def carry(self, items: Iterable[ItemRecord]) -> None:
+        for item in items:
+            self._items[item.id] = replace(self._items[item.id], path=item.path, shown=item.shown)
 
     def remove(self, items: Iterable[ItemRecord]) -> None:
         for item in items:

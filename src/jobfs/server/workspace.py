@@ -218,9 +218,7 @@ class WorkspaceRules:
 
     def _move(self, view: View, old: ItemRecord, new: ItemRecord) -> ItemRecord:
         self._require_target(view, old, new)
-        carried = self._carried(view, old, new)
-        for record, path in carried:
-            self._store.put(_at_path(record, path))
+        self._store.carry(_at_path(record, path) for record, path in self._carried(view, old, new))
         if new.space != old.space:
             self._store.touch(old.space, self._clock())
         return self._commit(old, new)
@@ -239,7 +237,9 @@ class WorkspaceRules:
         carried = [(record, new.path + record.path[len(old.path) :]) for record in self._contents(view, old)]
         if any(len(path) + len(record.shown) - len(record.path) > MAX_PATH for record, path in carried):
             raise Refused(400, INVALID_PATH)
-        if any(self._store.at(record.space, path) for record, path in carried):
+        spaces = {record.space for record, _ in carried}
+        taken = {(space, record.path) for space in spaces for record in self._store.below(space, new.path)}
+        if any((record.space, path) in taken for record, path in carried):
             raise Refused(400, PATH_EXISTS)
         return carried
 
