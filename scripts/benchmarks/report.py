@@ -138,7 +138,8 @@ def _target(found: Result, part: Part, figure: Figure) -> str:
     if figure.target is None:
         return ""
     limit = f"{figure.target:.2g}×" if part is Part.NEAR else amount(figure.target, figure.unit)
-    return f"{limit} {'kept' if is_kept(found, part, figure) else 'missed'}"
+    told = {True: "kept", False: "missed", None: "not compared"}[is_kept(found, part, figure)]
+    return f"{limit} {told}"
 
 
 def amount(value: float, unit: str) -> str:

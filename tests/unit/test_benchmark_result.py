@@ -43,6 +43,12 @@ def test_near_a_target_is_met_by_the_ratio_to_the_plain_disk() -> None:
     assert not report.keeps_targets(taking(plain=0.010, native=0.014))
 
 
+def test_without_the_plain_disk_a_target_near_is_neither_met_nor_missed() -> None:
+    found = taking(native=0.014)
+    assert report.keeps_targets(found)
+    assert report.markdown(found).splitlines()[2] == "| find, 10,000 files, warm | 14 ms | 1.3× not compared |"
+
+
 def test_a_table_says_how_the_server_answered_otherwise_than_by_itself() -> None:
     times = {Part.NEAR: {}, Part.FAR: {"whole": {report.NATIVE: [1.0]}}}
     found = report.result(times, round_trip_s=0.02, load=0.0, switches=["range=honour"])
