@@ -14,6 +14,7 @@ from typing import NoReturn
 import httpx
 import pytest
 
+from jobfs.api import early
 from jobfs.api.direct import DirectTransport
 
 DEADLINE_S = 10.0
@@ -427,6 +428,20 @@ def test_a_trusted_server_is_spoken_to_in_secret_over_one_connection(run, certif
                 await get(carrier, far.url.replace("localhost", "127.0.0.1"))  # a name that the certificate has not
 
     run(main())
+
+
+def test_a_connection_that_was_begun_early_is_spoken_over_in_secret_as_well(run, certificate: Path) -> None:
+    def trusting() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=certificate.with_suffix(".crt"))
+
+    async def work() -> None:
+        async with talking(saying(OK), serving(certificate)) as far, carrying(trusting) as carrier:
+            early.expect(early.EarlyConnection("localhost", httpx.URL(far.url).port or 0))
+            assert await whole(await get(carrier, far.url)) == b"OK"
+            assert far.accepted == 1
+            await carrier.aclose()
+
+    run(work())
 
 
 def test_an_untrusted_server_gets_nothing(run, certificate: Path) -> None:

@@ -24,6 +24,7 @@ from typing import cast
 
 import httpx
 
+from jobfs.api import early
 from jobfs.api.reply import Reply
 from jobfs.api.sockets import Option
 
@@ -110,16 +111,22 @@ class DirectTransport(httpx.AsyncBaseTransport):
         scheme, host, port = origin
         context = self._context() if scheme == "https" else None
         loop = asyncio.get_running_loop()
+        name = None if context is None else host
         try:
             async with asyncio.timeout(timeout_s):
-                transport, connection = await loop.create_connection(
-                    _Connection,
-                    host,
-                    port,
-                    ssl=context,
-                    server_hostname=None if context is None else host,
-                    happy_eyeballs_delay=_SECOND_FAMILY_S,
-                )
+                made = await early.take(host, port)
+                if made is not None:
+                    there = loop.create_connection(_Connection, sock=made, ssl=context, server_hostname=name)
+                else:
+                    there = loop.create_connection(
+                        _Connection,
+                        host,
+                        port,
+                        ssl=context,
+                        server_hostname=name,
+                        happy_eyeballs_delay=_SECOND_FAMILY_S,
+                    )
+                transport, connection = await there
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error
         except (OSError, ValueError) as error:  # ValueError: a host name that no lookup takes
