@@ -21,7 +21,7 @@ from jobfs.errors import ProtocolViolation
 from jobfs.model import MOST_ITEMS, Item, ItemId
 
 PAGE_ROWS = 100
-PARALLEL_PAGES = 8
+PARALLEL_PAGES = 16
 
 _PASSES = 3
 

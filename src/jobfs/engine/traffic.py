@@ -44,6 +44,8 @@ class Traffic:
 
         :param refused: nodes that the server finally refused; what is below them waits for their change.
         """
+        if not (self.busy or self._structural or refused or self._workspace.keepers):
+            return None  # nothing is under way, as when a whole workspace is looked at for the first time
         if node in self.busy or node in self._workspace.keepers:
             return node
         local, base = self._state.local, self._state.base
