@@ -17,7 +17,6 @@ In place of ``api-key-file`` there may be ``keyring = true``: the key is in the 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,12 +114,21 @@ def read_config(directory: Path) -> Mapping[str, Any] | None:
     """
     path = directory / CONFIG_NAME
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}", "correct it, or move it away") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    import tomllib  # not needed where there are no profiles, nor by a process that has its order
+
+    try:
+        return tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> SettingsError:
+    return SettingsError(f"{path} cannot be read: {error}", "correct it, or move it away")
 
 
 def _profile(path: Path, name: str, table: Mapping[str, Any]) -> Profile:

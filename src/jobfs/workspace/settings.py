@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
-
 from jobfs.api.address import DEFAULT_BASE
 from jobfs.errors import SettingsError
 from jobfs.workspace.keystore import from_keyring
@@ -60,7 +58,11 @@ class Settings:
 def config_directory(environment: Mapping[str, str]) -> Path:
     """Return where ``config.toml`` and the keys are looked for."""
     told = environment.get(CONFIG_DIRECTORY)
-    return Path(told) if told else Path(platformdirs.user_config_dir("jobfs"))
+    if told:
+        return Path(told)
+    import platformdirs  # a process that has its order does not need it
+
+    return Path(platformdirs.user_config_dir("jobfs"))
 
 
 def load(chosen: Chosen, environment: Mapping[str, str], api_key: str | None = None) -> Settings:

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import platformdirs
-
 from jobfs.errors import SettingsError
 
 STATE_DIRECTORY = "JOBFS_STATE_DIR"
@@ -21,7 +19,11 @@ _KEY_LETTERS = 16
 def state_root(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of all states; ``JOBFS_STATE_DIR`` names another one."""
     told = environment.get(STATE_DIRECTORY)
-    return Path(told) if told else Path(platformdirs.user_state_dir("jobfs"))
+    if told:
+        return Path(told)
+    import platformdirs  # a process that has its order does not need it
+
+    return Path(platformdirs.user_state_dir("jobfs"))
 
 
 def mount_state(root: Path, url: str, job: str) -> Path:
