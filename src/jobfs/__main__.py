@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from jobfs.cli.launch import ahead
+from jobfs.cli.launch import ahead, begin, will_order
 from jobfs.cli.loading import load
 from jobfs.errors import Interrupted
 
@@ -15,7 +15,12 @@ def main() -> None:
     """Run the command line of this process."""
     words = sys.argv[1:]
     try:
-        with ahead(words):
+        process = None
+        if will_order(words):
+            process = begin()
+            if process is None:
+                sys.exit(load("daemon").main())
+        with ahead(process):
             code: int | None = load("plain").run_words(words)
             if code is None:
                 code = load("app").run_words(words)

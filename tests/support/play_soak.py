@@ -29,7 +29,7 @@ from statistics import median
 from awaiting import wait_for_end
 from random_edits import Editor, Record
 
-from jobfs.cli.daemon import CRASH_NAME
+from jobfs.cli.order import CRASH_NAME
 
 TRANSPORTS = ("kernel", "fusepy")
 SAMPLE_S = 5.0

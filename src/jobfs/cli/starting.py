@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
-from jobfs.cli.launch import Process, let_go, take
+from jobfs.cli.launch import take
 from jobfs.cli.loading import load
 from jobfs.cli.order import CRASH_NAME, Order
+from jobfs.cli.process import Process
 from jobfs.cli.terminal import progress, shown, tell
 from jobfs.errors import Interrupted, JobfsError
 from jobfs.workspace.instance import Instance, read_instance
@@ -35,12 +35,11 @@ def start_in_background(order: Order) -> Instance:
     process = take()
     try:
         with progress("listing the workspace"):
-            with _open(process.stdin) as orders:
+            with process.orders as orders:
                 orders.write(order.to_line())
-            return _await_ready(_open(process.stdout))
+            return _await_ready(process.answers)
     except (BrokenPipeError, EOFError):
-        process.wait()
-        reason = _last_words(process, crash)
+        reason = _last_words(process, process.wait(), crash)
         raise JobfsError(f"the background process could not start: {reason}", "try --foreground --debug") from None
     except JobfsError:
         process.wait()  # it is ending; afterwards it holds nothing any more, and another try meets nobody
@@ -50,13 +49,7 @@ def start_in_background(order: Order) -> Instance:
         process.wait()
         raise Interrupted("stopped before it was ready") from None
     finally:
-        let_go(process)
-
-
-def _open(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise AssertionError("the pipes were asked for")
-    return pipe
+        process.let_go()
 
 
 def _await_ready(answers: Iterable[bytes]) -> Instance:
@@ -77,8 +70,8 @@ def _await_ready(answers: Iterable[bytes]) -> Instance:
     raise EOFError
 
 
-def _last_words(process: Process, crash: Path) -> str:
+def _last_words(process: Process, code: int, crash: Path) -> str:
     """Return the last line of what a process that has ended complained of, before it had its order or after."""
-    complaints = _open(process.stderr).read() or (crash.read_bytes() if crash.exists() else b"")
+    complaints = process.complaints.read() or (crash.read_bytes() if crash.exists() else b"")
     lines = complaints.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"it ended with code {process.returncode}"
+    return lines[-1] if lines else f"it ended with code {code}"
