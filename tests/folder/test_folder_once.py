@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from folder_harness import OLD_NS, QUICK, Desk, run
-from kept_versions import kept_versions
+from kept_versions import kept_bytes, kept_versions
 
 from jobfs.errors import FolderError, GuardTripped, Unreachable
 from jobfs.folder.disk import Disk, Listed
@@ -83,19 +83,35 @@ def test_a_file_that_is_only_touched_costs_no_request(desk: Desk) -> None:
     assert path.stat().st_mtime_ns == OLD_NS + 5
 
 
-def test_a_file_whose_bytes_are_known_by_their_hash_alone_follows_an_edit_there(desk: Desk) -> None:
-    """As a death between the two records of a file leaves it."""
-    desk.write("a.txt", "same")
-    run(desk.sync())
+def forget_revision(desk: Desk, name: str) -> None:
+    """Leave a record as a death between the two records of a file does: base has the same bytes, by their hash."""
     with desk.opened() as state, state.transaction():
-        record = state.local.get(state.local.child(ROOT, "a.txt") or ROOT)
+        record = state.local.get(state.local.child(ROOT, name) or ROOT)
         assert record is not None
         assert record.content is not None
         state.put_local(replace(record, content=replace(record.content, revision=None)))
+
+
+def test_a_file_whose_bytes_are_known_by_their_hash_alone_follows_an_edit_there(desk: Desk) -> None:
+    desk.write("a.txt", "same")
+    run(desk.sync())
+    forget_revision(desk, "a.txt")
     desk.model.put("a.txt", b"edited there")
     run(desk.sync())
     assert len(desk.model.asked("download")) == 1
     assert run(desk.in_step()) == {"a.txt": b"edited there"}
+
+
+def test_a_file_whose_bytes_are_known_by_their_hash_alone_follows_a_deletion_there(desk: Desk) -> None:
+    for name in ("a.txt", "kept"):
+        desk.write(name, "same")
+    run(desk.sync())
+    forget_revision(desk, "a.txt")
+    desk.model.remove("a.txt")
+    run(desk.sync())
+    assert run(desk.in_step()) == {"kept": b"same"}
+    with desk.opened() as state:
+        assert kept_bytes(state) == [b"same"]
 
 
 def test_deletions_travel_both_ways(desk: Desk) -> None:

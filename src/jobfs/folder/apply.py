@@ -21,7 +21,7 @@ from typing import assert_never
 from jobfs.engine.applier import Applier, remote_node, writable_as
 from jobfs.engine.workspace import Workspace
 from jobfs.folder.attempt import Attempts, Changed, Observer, Outdated
-from jobfs.folder.contents import Contents, Pull, as_seen, settled
+from jobfs.folder.contents import Contents, Pull, as_seen, known, settled
 from jobfs.folder.disk import Disk
 from jobfs.folder.keeping import Keeping
 from jobfs.folder.report import SyncEvent, What
@@ -180,7 +180,7 @@ class FolderApplier:
             self._applier.record(change, change.node)
 
     def _remove(self, change: planned.RemoveLocal) -> None:
-        record = self._where.present(change.node)
+        record = known(self._where.present(change.node), self._state.base.get(change.node))
         place = self._where.own(record)
         blob: BlobId | None = None
         is_gone = True

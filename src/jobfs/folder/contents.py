@@ -232,7 +232,7 @@ class Contents:
             self._secure(ready, record, *ready.history)
         elif isinstance(ready.change, planned.SplitConflict):
             self._copy(ready, ready.change, record)
-        elif record.content is None or not self._is_known(record, record.content):
+        elif record.content is None or known(record, self._state.base.get(record.id)).is_dirty:
             raise Outdated  # edited, as a scan has found since the plan was made
         elif (record.content.sha256, record.content.size) == (ready.content.sha256, ready.content.size):
             self._disk.remove_file(ready.temporary)  # another revision of the same bytes: the file stays as it is
@@ -244,12 +244,6 @@ class Contents:
         if isinstance(ready.change, planned.ReplaceContent) and not ready.change.keeps:
             ready.replaced = self._keeping.take(record, place)
         self._disk.put_over(ready.temporary, place)
-
-    def _is_known(self, record: LocalNode, content: Content) -> bool:
-        """Tell whether the server had these bytes: by their revision, or by their hash where they were written anew."""
-        base = self._state.base.get(record.id)
-        is_there = base is not None and planned.is_same_content(content, base.content) is True
-        return content.revision is not None or is_there
 
     def _secure(self, ready: _Ready, record: LocalNode, blob: BlobId, saved: Seen) -> None:
         """Put the local version into the history before its name is given away."""
@@ -315,7 +309,8 @@ class Contents:
 
     def _record_replaced(self, blob: BlobId, record: LocalNode) -> None:
         """Keep what lost its name. A crash since then costs it: the server had it."""
-        if not self._workspace.history.replaced(replace(record, blob=blob), Reason.REPLACED_THERE):
+        loser = replace(known(record, self._state.base.get(record.id)), blob=blob)
+        if not self._workspace.history.replaced(loser, Reason.REPLACED_THERE):
             self._state.after_commit(lambda: self._state.blobs.remove(blob))
 
     def _record_loser(self, ready: _Ready, change: planned.SplitConflict, record: LocalNode) -> set[NodeId]:
@@ -333,6 +328,15 @@ class Contents:
 def as_seen(record: LocalNode, seen: Seen) -> LocalNode:
     """Return a record with what a look told about it."""
     return replace(record, inode=seen.inode, mode=seen.mode, mtime_ns=seen.mtime_ns, ctime_ns=seen.changed_ns)
+
+
+def known(record: LocalNode, base: Entry | None) -> LocalNode:
+    """Return a record with its revision, where base knows the bytes by their hash alone.
+
+    They were written here anew, or sent by a request whose answer was lost. The planner takes them for the server's.
+    """
+    is_there = record.is_dirty and base is not None and planned.is_same_content(record.content, base.content) is True
+    return replace(record, content=base.content) if is_there and base is not None else record
 
 
 def settled(record: LocalNode, seen: Seen) -> LocalNode:
