@@ -15,14 +15,18 @@ from pathlib import Path
 import pytest
 import simulated_machine
 from simulated_machine import Scene
+from virtual_loop import VirtualLoop
 
 from jobfs.folder.contents import Contents
 from simulation import MakeScene, memory_directory, simulate
 
-pytestmark = pytest.mark.allow_log("changed by two others at once")
+pytestmark = pytest.mark.allow_log(
+    "changed by two others at once|the local store failed|the history keeps more than its limit"
+)
 
 SEEDS = 1200
 FOLDER_SEEDS = 800
+STORE_SEEDS = 100
 CHUNK = 100
 
 FOUND = {
@@ -68,6 +72,13 @@ FOUND_WITH_FOLDERS = {
 }
 """Seeds with folders among the clients, likewise."""
 
+FOUND_WITH_BAD_STORES = {
+    29: "what a plan was to send waited for ever where the store failed while its local half was applied",
+    665: "a create that the store could not remember hid somebody's file for ever",
+    2549: "a file whose removal failed lost its bytes with the last program that had it open",
+}
+"""Seeds with stores on disks that fail, likewise."""
+
 
 def play(seed: int, directory: Path, make_scene: MakeScene = Scene.of) -> str:
     outcome = simulate(seed, memory_directory() or directory, make_scene)
@@ -87,6 +98,21 @@ def test_seeds_with_folders_keep_every_promise(tmp_path: Path, first: int) -> No
     seeds = range(first, first + CHUNK)
     problems = [problem for seed in seeds if (problem := play(seed, tmp_path, Scene.with_folders))]
     assert problems == []
+
+
+def with_bad_stores(loop: VirtualLoop) -> Scene:
+    return Scene.of(loop).with_bad_stores(loop)
+
+
+@pytest.mark.slow
+def test_seeds_with_stores_on_bad_disks_keep_every_promise(tmp_path: Path) -> None:
+    problems = [problem for seed in range(STORE_SEEDS) if (problem := play(seed, tmp_path, with_bad_stores))]
+    assert problems == []
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_BAD_STORES)
+def test_seeds_with_stores_on_bad_disks_that_once_found_something(tmp_path: Path, seed: int) -> None:
+    assert play(seed, tmp_path, with_bad_stores) == ""
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_FOLDERS)

@@ -12,7 +12,7 @@ import pytest
 
 from jobfs.errors import StateCorrupt, StateFull, StateLocked
 from jobfs.model import ROOT, Content, Entry, ItemId, Kind, LocalNode, NodeId, Revision
-from jobfs.store.blobs import Blobs, full_disk
+from jobfs.store.blobs import Blobs, disk_errors
 from jobfs.store.schema import VERSION
 from jobfs.store.state import Aside, State
 
@@ -95,7 +95,7 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path) -> None:
 def test_no_space_for_a_blob_is_a_full_disk() -> None:
     descriptor = os.open("/dev/full", os.O_WRONLY)
     try:
-        with pytest.raises(StateFull), full_disk():
+        with pytest.raises(StateFull), disk_errors():
             os.write(descriptor, b"x")
     finally:
         os.close(descriptor)

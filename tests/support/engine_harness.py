@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from model_remote import ModelRemote
+from simulated_store import BadDisk
 
 from jobfs.engine.compose import mirror_session
 from jobfs.engine.feed import FeedTimes
@@ -101,9 +102,10 @@ async def mounted(
     is_read_only: bool = False,
     clock: Clock | None = None,
     tokens: Callable[[], str] = random_token,
+    disk: BadDisk | None = None,
 ) -> AsyncIterator[Mounted]:
     """Open a workspace in a directory, as ``jobfs mount`` does."""
-    state = State.open(directory)
+    state = State.open(directory) if disk is None else State.open(directory, connect=disk.connect, system=disk)
     try:
         session = mirror_session(
             state,

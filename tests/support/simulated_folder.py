@@ -137,7 +137,8 @@ class FolderClient(Machine):
 
     def _is_kept(self, data: bytes) -> bool:
         """Tell whether bytes are, or were until somebody gave them up, on the server, or are in the history."""
-        return data in self.server.contents.values() or data in kept_bytes(self.state)
+        with self.observed():
+            return data in self.server.contents.values() or data in kept_bytes(self.state)
 
     async def _run(self, sync: FolderSync, life: int) -> None:
         """Synchronise until told to stop; what ends by an error is started again, as a service is."""
@@ -156,8 +157,8 @@ class FolderClient(Machine):
         self._system.die()
 
     async def end(self, session: Session) -> None:
-        run = self._runs.pop(session)
-        while not run.done():
+        run = self._runs.pop(session, None)
+        while run is not None and not run.done():
             run.cancel()
             await asyncio.wait({run}, timeout=0.01)
         await session.stop()

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from simulated_disk import DiskWeather
 from simulated_server import Line, SimulatedServer, Weather
-from simulated_store import connect
+from simulated_store import BadDisk, StoreWeather, connect
 from virtual_loop import VirtualLoop
 
 from jobfs.engine.session import Session
-from jobfs.errors import JobfsError
+from jobfs.errors import JobfsError, StateError
 from jobfs.planner.plan import ConflictPolicy
 from jobfs.server.switches import Switches
 from jobfs.store.state import State
@@ -51,6 +51,13 @@ class Scene:
     """Whether the file system gives out inode numbers again."""
     policy: ConflictPolicy = ConflictPolicy.KEEP_BOTH
     """Of the folders."""
+    store: StoreWeather | None = None
+    """Of the disks that the stores are on; None: they never fail."""
+
+    def with_bad_stores(self, loop: VirtualLoop) -> Scene:
+        """Return the same scene with stores on disks that fail."""
+        bad = loop.dice.choice([0.001, 0.004, 0.02])
+        return replace(self, store=StoreWeather(broken=bad * loop.dice.random(), full=bad * loop.dice.random()))
 
     @classmethod
     def with_folders(cls, loop: VirtualLoop) -> Scene:
@@ -140,6 +147,7 @@ class Machine(ABC):
         self.lives = 0
         self.is_up = False
         self.may_die = True
+        self.store_disk: BadDisk | None = None
         self._revival: asyncio.Task[None] | None = None
 
     @abstractmethod
@@ -162,13 +170,32 @@ class Machine(ABC):
     def tree(self) -> dict[str, bytes | None]:
         """Return what a program sees: path to bytes, None for directories."""
 
+    @contextmanager
+    def observed(self) -> Iterator[None]:
+        """Let nothing fail for the length of a block: it is not the machine that looks."""
+        if self.store_disk is None:
+            yield
+        else:
+            with self.store_disk.spared():
+                yield
+
     def open_state(self) -> None:
         """Begin the next life's record and line."""
         self.lives += 1
         self.world.note(f"{self.name} starts")
         self.line = Line(self.name, self.loop, self.server, self.scene.weather, self.world.note, self.may_die_now)
-        self.state = State.open(self._home(), connect=connect)
+        try:
+            self.state = self._open(self._home())
+        except StateError:
+            self.lives -= 1
+            raise
         self._watch(self.state)
+
+    def _open(self, home: Path) -> State:
+        if self.scene.store is None:
+            return State.open(home, connect=connect)
+        self.store_disk = BadDisk(lambda: self.scene.store or StoreWeather(), self.line.throw)
+        return State.open(home, connect=self.store_disk.connect, system=self.store_disk)
 
     def set_scene(self, scene: Scene) -> None:
         """Let line and disk be as a scene says from now on."""
@@ -231,8 +258,24 @@ class Machine(ABC):
             await self.end(session)
         state.close()
         await asyncio.sleep(self.loop.dice.random() * 2)
-        await self.start(is_first=False)
+        while not await self._is_started():
+            await asyncio.sleep(1)
         self.check_base()
+
+    async def _is_started(self) -> bool:
+        """Begin the next life, unless its disk does not let it."""
+        lives, session = self.lives, self.session
+        try:
+            await self.start(is_first=False)
+        except StateError as error:
+            self.world.note(f"{self.name} cannot start: {error}".replace(f"{self.directory}/", ""))
+            if self.lives > lives:
+                if self.session is not session:
+                    await self.end(self.session)
+                self.state.close()
+                self.lives = lives
+            return False
+        return True
 
     async def revived(self) -> None:
         """Return when it is up, for good."""

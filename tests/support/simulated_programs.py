@@ -7,16 +7,18 @@ mount here, on a real folder's disk in ``simulated_folder``.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from simulated_client import Client
 from simulated_machine import Machine, World
 from simulated_server import SimulatedServer, label
 
-from jobfs.errors import JobfsError
+from jobfs.errors import JobfsError, StateError
+from jobfs.fuse.errno import errno_of
 from jobfs.model import Kind
 from jobfs.server.refusals import Refused
 from jobfs.vfs.inodes import Handle
@@ -153,38 +155,80 @@ class MountPrograms(Programs):
 
     async def put(self, path: str, data: bytes, *, pause_s: float = 0.0) -> None:
         client, vfs, life = self.client, self.client.vfs, self.client.lives
+        handle = self._open(path, data)
+        try:
+            if await self._write(handle, data, pause_s, life):
+                await self._close(handle, data, life)
+        except (OSError, JobfsError):
+            if client.is_up and client.lives == life:
+                self.world.known.add(self._bytes(handle))
+                vfs.release(handle)
+            raise
+
+    def _open(self, path: str, data: bytes) -> Handle:
+        client, vfs = self.client, self.client.vfs
         parent, name = client.place(path)
         if vfs.namespace.find(parent, name) is None:
             self.note(f"create {path} {label(data)}")
-            made, handle = vfs.create(parent, name, mode=0o644, flags=os.O_WRONLY)
+            with self._whole_or_not("create"):
+                made, handle = vfs.create(parent, name, mode=0o644, flags=os.O_WRONLY)
             client.in_place[made.inode] += 1
-        else:
-            node = client.node(path)
+            return handle
+        node = client.node(path)
+        self.note(f"overwrite {path} {label(data)}")
+        with self._whole_or_not("open"):
             self.give_up(path)
-            self.note(f"overwrite {path} {label(data)}")
             handle = vfs.open(node, os.O_WRONLY | os.O_TRUNC)
-            client.in_place[node] += 1
-        node = handle.inode.node
+        client.in_place[node] += 1
+        return handle
+
+    async def _write(self, handle: Handle, data: bytes, pause_s: float, life: int) -> bool:
+        """Write a file, as the C library does, until all is written; tell whether the machine outlived that."""
+        client, node = self.client, handle.inode.node
         expected = b""
         for part in (data[: len(data) // 2], data[len(data) // 2 :]) if pause_s else (data,):
             if expected:
                 await asyncio.sleep(pause_s)
             if client.lives != life or not client.is_up:
-                return
+                return False
             before = self._bytes(handle)
             if before != expected:
                 self.world.given_up.add(before)  # another program wrote to the same file meanwhile
             client.in_place[node] += 1
-            await vfs.write(handle, part, len(expected))
-            expected += part
-            self.world.known.add(self._bytes(handle))
+            rest = part
+            while rest:
+                written = await client.vfs.write(handle, rest, len(expected))
+                expected, rest = expected + rest[:written], rest[written:]
+                self.world.known.add(self._bytes(handle))
+        return True
+
+    async def _close(self, handle: Handle, data: bytes, life: int) -> None:
+        client, node = self.client, handle.inode.node
         whole = self._bytes(handle)
-        await vfs.flush(handle)
+        await client.vfs.flush(handle)
         client.in_place[node] += 1
         if client.is_up and client.lives == life and not handle.inode.is_detached and whole == data:
             self.world.written.add(data)
             self.note(f"closed {label(data)}")
-        vfs.release(handle)
+        client.vfs.release(handle)
+
+    @contextmanager
+    def _whole_or_not(self, what: str) -> Iterator[None]:
+        """Make sure that what a program is told to have failed, because of the disk, has changed nothing."""
+        client = self.client
+        if client.store_disk is None:
+            yield
+            return
+        life, before, given_up = client.lives, client.tree(), set(self.world.given_up)
+        try:
+            yield
+        except (OSError, StateError) as error:
+            if client.is_up and client.lives == life and errno_of(error) in (errno.EIO, errno.ENOSPC):
+                self.note(f"{what} fails: {error}")
+                self.world.given_up = given_up
+                if client.tree() != before:
+                    self.world.fail(f"{client.name}: {what} failed, and changed something")
+            raise
 
     def _bytes(self, handle: Handle) -> bytes:
         """Return what a file that is being written holds."""
@@ -194,22 +238,28 @@ class MountPrograms(Programs):
     async def move(self, old: str, new: str) -> None:
         places = (*self.client.place(old), *self.client.place(new))
         self.client.node(old)
-        if old != new:
-            self.give_up(new)
         self.note(f"rename {old} {new}")
-        await self.client.vfs.rename(*places)
+        with self._whole_or_not("rename"):  # nothing else comes in between: all names are the server's as well
+            if old != new:
+                self.give_up(new)
+            await self.client.vfs.rename(*places)
 
     def remove(self, path: str) -> None:
         place = self.client.place(path)
-        self.give_up(path)
         self.note(f"unlink {path}")
-        self.client.vfs.unlink(*place)
+        with self._whole_or_not("unlink"):
+            self.give_up(path)
+            self.client.vfs.unlink(*place)
 
     def make_directory(self, path: str) -> None:
-        self.client.vfs.make(*self.client.place(path), Kind.DIRECTORY, mode=0o755)
+        place = self.client.place(path)
+        with self._whole_or_not("mkdir"):
+            self.client.vfs.make(*place, Kind.DIRECTORY, mode=0o755)
 
     def remove_directory(self, path: str) -> None:
-        self.client.vfs.rmdir(*self.client.place(path))
+        place = self.client.place(path)
+        with self._whole_or_not("rmdir"):
+            self.client.vfs.rmdir(*place)
 
     async def look(self, path: str, pause_s: float) -> None:
         client, vfs, life = self.client, self.client.vfs, self.client.lives

@@ -2,9 +2,11 @@
 
 Real are the planner, the session, the pusher, the hydrator, the feed, the vfs and the store with its SQLite, and of a
 synchronised folder all but the operating system; simulated are time, chance, threads, the server (its rules are the
-embedded server's own), the line to it, and the disk of a folder with what the system tells of it. ``simulate`` plays
-one seed and checks all along and at the end:
+embedded server's own), the line to it, and the disk of a folder with what the system tells of it. The disk of a local
+store is real; with one seed in sixteen it fails at times. ``simulate`` plays one seed, and checks
+all along and at the end:
 
+- what a program was told to have failed, because of its disk, changed nothing;
 - what a program read was one version, whole, that somebody wrote;
 - no file in a folder is destroyed whose bytes are not on the server, in the history or under another name;
 - every version that was closed is on the server or in a local history, unless somebody who saw it replaced or deleted
@@ -39,6 +41,7 @@ from simulated_folder import FolderClient, FolderPrograms
 from simulated_machine import Machine, Scene, World
 from simulated_programs import Expert, MountPrograms, Programs
 from simulated_server import SimulatedServer, Weather, label
+from simulated_store import StoreWeather
 from virtual_loop import VirtualLoop, run_virtually
 
 from jobfs.engine import feed, session
@@ -104,7 +107,7 @@ def _simulate(seed: int, directory: Path, make_scene: MakeScene) -> Outcome:
     async def work(loop: VirtualLoop) -> None:
         nonlocal world
         world = World(loop)
-        play = loop.create_task(_play(loop, world, directory, make_scene(loop)))
+        play = loop.create_task(_play(loop, world, directory, _scene(seed, loop, make_scene)))
         await asyncio.wait({play, world.failed}, return_when=asyncio.FIRST_COMPLETED)
         if world.failed.done():
             raise Violation(world.failed.result())
@@ -130,6 +133,12 @@ def _simulate(seed: int, directory: Path, make_scene: MakeScene) -> Outcome:
     return Outcome(seed, digest, problem, world.trace)
 
 
+def _scene(seed: int, loop: VirtualLoop, make_scene: MakeScene) -> Scene:
+    """Return what a seed plays; one in sixteen has its stores on disks that fail."""
+    scene = make_scene(loop)
+    return scene.with_bad_stores(loop) if seed % 16 == 1 and scene.store is None else scene
+
+
 @contextmanager
 def _in_parts(seed: int) -> Iterator[None]:
     """Let small workspaces, with some seeds, go the ways of large ones: in parts, and partly in threads."""
@@ -143,7 +152,8 @@ def _in_parts(seed: int) -> Iterator[None]:
 async def _play(loop: VirtualLoop, world: World, directory: Path, scene: Scene) -> None:
     dice = loop.dice
     bad, bad_disk = scene.weather, scene.disk
-    fair = replace(scene, weather=Weather(delay_s=bad.delay_s), disk=DiskWeather())
+    bad_store = scene.store
+    fair = replace(scene, weather=Weather(delay_s=bad.delay_s), disk=DiskWeather(), store=bad_store and StoreWeather())
     server = SimulatedServer(loop, scene.switches)
     for path, data in (("a", b"base-a." * 3), ("d", None), ("d/b", b"base-b." * 3)):
         server.put(path, data)
@@ -169,6 +179,8 @@ async def _play(loop: VirtualLoop, world: World, directory: Path, scene: Scene) 
             await asyncio.sleep(dice.random() * scene.pause_s)
     bad.clear()
     bad_disk.clear()
+    if bad_store is not None:
+        bad_store.clear()
     server.status = "completed"
     for client in clients:
         await client.revived()

@@ -195,11 +195,13 @@ class Applier:
         self._trees.removed_here(node)
 
     def _part(self, record: LocalNode, *, is_kept: bool) -> None:
-        """Let go of a node's bytes, unless an open handle or the history keeps them."""
-        if self._workspace.on_remove(record, True) or record.blob is None or is_kept:
-            return
-        blob = record.blob
-        self._state.after_commit(lambda: self._state.blobs.remove(blob))
+        """Let go of a node's bytes, unless an open handle or the history keeps them; in the caller's transaction."""
+
+        def let_go() -> None:
+            if not self._workspace.on_remove(record, True) and record.blob is not None and not is_kept:
+                self._state.blobs.remove(record.blob)
+
+        self._state.after_commit(let_go)
 
     def _give_up(
         self, record: LocalNode, usual: Callable[[LocalNode, Reason], bool], reason: Reason, *, keeps: bool

@@ -53,17 +53,19 @@ class Creations:
         """Take the creates of a node for those of the one that has its place in base now: an atomic save does that."""
         for path, creation in self._open.items():
             if creation.node == old:
-                self._open[path] = moved = Creation(path, new, creation.content)
+                moved = Creation(path, new, creation.content)
                 with self._trees.state.transaction():
                     self._trees.state.put_creation(moved)
+                    self._trees.state.after_commit(partial(self._open.__setitem__, path, moved))
 
     def begin(self, path: str, node: NodeId, content: Content | None) -> None:
         """Remember a create that is about to be sent."""
-        if self._given_up.pop(path, None) is not None:
-            self._doubted.add(path)  # the earlier one may be done after this one
-        creation = self._open[path] = Creation(path, node, content)
+        creation = Creation(path, node, content)
         with self._trees.state.transaction():
             self._trees.state.put_creation(creation)
+        if self._given_up.pop(path, None) is not None:
+            self._doubted.add(path)  # the earlier one may be done after this one
+        self._open[path] = creation
 
     def doubt(self, path: str) -> None:
         """Note that a create is sent anew because the first one has not been done so far; it may be, later."""

@@ -160,7 +160,7 @@ class Feed:
 
     def is_fresh(self) -> bool:
         """Tell whether the last listing is young enough to delete on its word."""
-        if self.listed_at_s is None:
+        if self.listed_at_s is None or not self._trees.is_observed:
             return False
         limit_s = self._times.active_s if may_expert_write(self.status) else self._times.trusted_s
         return self._passed_s(self.listed_at_s) <= limit_s

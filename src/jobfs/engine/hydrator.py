@@ -17,6 +17,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -25,8 +26,9 @@ from jobfs.engine.patience import DEFAULT_DEADLINE_S, Patience
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import RevisionGone, Transfer
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import DeadlineExceeded
+from jobfs.errors import DeadlineExceeded, StateError
 from jobfs.model import BlobId, Content, LocalNode, NodeId, Revision
+from jobfs.store.blobs import disk_errors
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +207,8 @@ class Hydrator:
             if is_overtaken():
                 return None
             transfer.is_read = True
-            return os.pread(hydration.descriptor, size, offset)
+            with disk_errors():
+                return os.pread(hydration.descriptor, size, offset)
         finally:
             hydration.readers -= 1
             self._close_when_idle(hydration)
@@ -225,8 +228,9 @@ class Hydrator:
         """
         if record.blob is None and record.content is not None and record.content.revision and record.content.size:
             self._kept[record.id] = None
-            self._start(record.id, record.content.revision)
             self._workspace.keepers[record.id] += 1
+            with suppress(StateError):  # whoever reads it tries again
+                self._start(record.id, record.content.revision)
 
     def keep_arriving(self, record: LocalNode) -> None:
         """Note that an open file lost its name to another version: what is arriving for it stays its own."""
@@ -270,6 +274,7 @@ class Hydrator:
                 self._remote,
                 revision,
                 running.descriptor,
+                system=self._state.blobs.system,
                 is_honoured=bool(self._is_range_honoured),
                 on_learnt=self._learn_range,
                 on_offer=self._hear_of_range,

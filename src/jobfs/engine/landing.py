@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 from jobfs.engine.extents import Extents
 from jobfs.errors import ProtocolViolation
-from jobfs.store.blobs import full_disk
+from jobfs.store.blobs import disk_errors, write_all
+from jobfs.store.system import System
 
 
 class BadContent(ProtocolViolation):
@@ -53,12 +54,22 @@ class Landing:
     :param descriptor: for reading and writing; the caller's, who closes it.
     :param size: the length that the file has to have in the end, in bytes.
     :param on_change: called whenever there is more to show, or less.
+    :param system: whose file that is.
     :param trusts_first: whether the first answer may be shown at once: nobody was given bytes of this version before.
     :raises StateFull: from every method that writes, where the disk is full.
     """
 
-    def __init__(self, descriptor: int, size: int, on_change: Callable[[], None], *, trusts_first: bool = True) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        size: int,
+        on_change: Callable[[], None],
+        *,
+        system: System = os,
+        trusts_first: bool = True,
+    ) -> None:
         self.descriptor = descriptor
+        self._system = system
         self.size = size
         self.present = Extents()
         self.shown = Extents()
@@ -84,8 +95,8 @@ class Landing:
 
     def clear(self) -> None:
         """Forget everything, and empty the file."""
-        with full_disk():
-            os.ftruncate(self.descriptor, 0)
+        with disk_errors():
+            self._system.ftruncate(self.descriptor, 0)
         self.present = Extents()
         self.shown = Extents()
         self._unproven.clear()
@@ -112,11 +123,20 @@ class Landing:
         view = memoryview(chunk)
         settled = self.shown if answer.is_proven else self.present
         for first, beyond in settled.gaps(start, end):
-            _write_at(self.descriptor, first, view[first - start : beyond - start])
+            self._write_at(first, view[first - start : beyond - start])
             self._mark(answer, first, min(beyond, answer.end - 1))
         answer.at = end
         self.received += len(chunk)
         self._on_change()
+
+    def _write_at(self, at: int, view: memoryview) -> None:
+        """Write at a position. Readers of the file use positioned reads, which leave the descriptor's own.
+
+        A positioned write would say the same and does not exist on Windows, where folder mode needs this.
+        """
+        with disk_errors():
+            os.lseek(self.descriptor, at, os.SEEK_SET)
+            write_all(self._system, self.descriptor, view)
 
     def close(self, answer: Answer) -> None:
         """Note that a body has ended in good order.
@@ -167,14 +187,3 @@ def _wrong_length(received: int, answer: Answer) -> WrongLength:
     return WrongLength(
         f"the server sent {received} bytes of a file where {answer.end} were due by its list", "try again later"
     )
-
-
-def _write_at(descriptor: int, at: int, view: memoryview) -> None:
-    """Write at a position. Readers of the file use positioned reads, which leave the descriptor's own.
-
-    A positioned write would say the same and does not exist on Windows, where folder mode needs this.
-    """
-    with full_disk():
-        os.lseek(descriptor, at, os.SEEK_SET)
-        while view:
-            view = view[os.write(descriptor, view) :]

@@ -10,6 +10,7 @@ import os
 from jobfs.engine.remote import Remote
 from jobfs.engine.transfer import receive
 from jobfs.model import Content, Revision
+from jobfs.store.blobs import disk_errors
 from jobfs.store.history import Reason, Version
 from jobfs.store.state import State
 
@@ -23,12 +24,17 @@ async def keep_loser(remote: Remote, state: State, revision: Revision, path: str
     blob = state.blobs.allocate()
     descriptor = state.blobs.open(blob, create=True)
     try:
-        sha256 = await receive(remote, revision, descriptor)
-        os.fsync(descriptor)
+        sha256 = await receive(remote, revision, descriptor, state.blobs.system)
+        with disk_errors():
+            state.blobs.system.fsync(descriptor)
     except BaseException:
         state.blobs.remove(blob)
         raise
     finally:
         os.close(descriptor)
-    with state.transaction(durable=True):
-        state.versions.add(Version(path, blob, Content(revision.size, sha256, revision), Reason.LOST, at_ns))
+    try:
+        with state.transaction(durable=True):
+            state.versions.add(Version(path, blob, Content(revision.size, sha256, revision), Reason.LOST, at_ns))
+    except BaseException:
+        state.blobs.remove(blob)
+        raise

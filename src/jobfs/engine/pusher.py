@@ -290,6 +290,7 @@ class Pusher:
         try:
             yield
         except (NotFound, Refused, Overtaken, Gone):
+            self.creations.give_up(path)  # for the listings, where the store cannot record its end
             self.creations.end(path)
             raise
         except BaseException:

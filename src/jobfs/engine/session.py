@@ -282,7 +282,7 @@ class Session:
 
     def _drop_refusal(self, node: NodeId) -> None:
         del self.refusals[node]
-        with self.state.transaction():
+        with suppress(StateError), self.state.transaction():  # its row counts again at the next start, no sooner
             self.state.drop_refusal(node)
         self.look_again(self.traffic.unblock(node))
 
@@ -476,14 +476,14 @@ class Session:
         if stages and self.reach.is_silent:
             stages = ()
             self.attention.until_online(due)
-        changes = [change for stage in stages for change in stage]
-        for change in changes:
-            self.traffic.hold(change)
         pulls = plan.to_local if self.options.pulls else ()
         if self.side.is_instant:
-            self.look_again(await self.side.apply(pulls))
+            self.look_again(await self.side.apply(pulls))  # before anything is busy: a store that fails ends it here
             if pulls:
                 self.attention.moved()
+        for change in (change for stage in stages for change in stage):
+            self.traffic.hold(change)
+        if self.side.is_instant:
             if stages:
                 self._spawn(self.pusher.run(stages), "session-push")
         elif pulls or stages:

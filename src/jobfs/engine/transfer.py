@@ -18,6 +18,8 @@ from jobfs.engine.pieces import Pieces, Want
 from jobfs.engine.remote import Remote
 from jobfs.errors import NotFound, ProtocolViolation
 from jobfs.model import Revision
+from jobfs.store.blobs import disk_errors
+from jobfs.store.system import System
 
 SMALL_BYTES = 8 << 20
 """Up to here a content is one request: the round trip that a proof takes costs more than a second stream gains."""
@@ -31,19 +33,20 @@ class RevisionGone(NotFound):
     """The server no longer has this revision: the file was changed or deleted since the listing."""
 
 
-async def receive(remote: Remote, revision: Revision, descriptor: int) -> str:
+async def receive(remote: Remote, revision: Revision, descriptor: int, system: System = os) -> str:
     """Download a revision's bytes into an open, empty file and return their SHA-256, lower-case hex.
 
-    :param descriptor: open for reading and writing.
+    :param descriptor: open for reading and writing. :param system: whose file that is.
     :raises: as ``Transfer.run``.
     """
-    return await Transfer(remote, revision, descriptor).run()
+    return await Transfer(remote, revision, descriptor, system=system).run()
 
 
 class Transfer:
     """One content on its way into a file that can be read meanwhile.
 
     :param descriptor: of an open file, for reading and writing; closed by the caller, after ``run``.
+    :param system: whose file that is.
     :param is_honoured: whether the server was seen to honour ranges.
     :param on_learnt: told by each answer to a ranged request whether it did.
     :param on_offer: called where an answer to another request says that ranges are honoured.
@@ -59,6 +62,7 @@ class Transfer:
         revision: Revision,
         descriptor: int,
         *,
+        system: System = os,
         is_honoured: bool = False,
         on_learnt: Callable[[bool], None] = lambda is_honoured: None,
         on_offer: Callable[[], None] = lambda: None,
@@ -71,7 +75,7 @@ class Transfer:
         self.is_read = False
         """Set by whoever gave bytes to a reader. The download cannot start over then: he would get a mixture."""
         self._remote = remote
-        self._landing = Landing(descriptor, revision.size, self._changed, trusts_first=not was_read)
+        self._landing = Landing(descriptor, revision.size, self._changed, system=system, trusts_first=not was_read)
         self._is_honoured = is_honoured
         self._on_learnt = on_learnt
         self._on_offer = on_offer
@@ -214,7 +218,8 @@ class Transfer:
 def _hash_part(update: Callable[[bytes], object], descriptor: int, at: int, length: int) -> None:
     os.lseek(descriptor, at, os.SEEK_SET)
     while length:
-        chunk = os.read(descriptor, min(length, _HASH_CHUNK))
+        with disk_errors():
+            chunk = os.read(descriptor, min(length, _HASH_CHUNK))
         if not chunk:
             raise ProtocolViolation("the downloaded file became shorter on this disk", "keep others out of it")
         update(chunk)

@@ -29,6 +29,8 @@ class Trees:
         self.epoch = 0
         self.changes = 0
         """Counts what changed the remote tree besides the listings."""
+        self.is_observed = False
+        """Whether the remote tree is what the last listing showed, and not only base."""
         self.carried: set[NodeId] = set()
         self.on_removed: Callable[[NodeId], None] = lambda node: None
         self.on_rebind: Callable[[NodeId, NodeId], None] = lambda old, new: None
@@ -135,9 +137,12 @@ class Trees:
                     below = self.state.base.get(child)
                     if below is not None:
                         self.state.put_base(replace(below, parent=new))
+            self.on_rebind(old, new)
+            self.state.after_commit(partial(self._rebound, old, new))
+
+    def _rebound(self, old: NodeId, new: NodeId) -> None:
         self.changes += 1
         rekey(self.remote, old, new)
-        self.on_rebind(old, new)
         for epochs in (self._acknowledged, self._doubted):
             if old in epochs:
                 epochs[new] = epochs.pop(old)
@@ -176,8 +181,12 @@ class Trees:
         self.carried.clear()
 
     def reset_remote(self) -> None:
-        """Take base for what the server has, until the next listing: after a transaction that failed half-way."""
+        """Take base for what the server has, until the next listing: after a transaction that failed half-way.
+
+        What the last listing showed besides is forgotten, so that nothing may be deleted on its word.
+        """
         self.changes += 1
+        self.is_observed = False
         self.remote = Tree()
         for entry in self.state.base.entries():
             self.remote.put(entry)
@@ -211,7 +220,8 @@ class Trees:
         return {item for item, at in self._tombstones.items() if at >= epoch}
 
     def end_listing(self, epoch: int) -> None:
-        """Forget what no listing can miss any more."""
+        """Note that a listing was taken in, and forget what none can miss any more."""
+        self.is_observed = True
         self._acknowledged = {node: at for node, at in self._acknowledged.items() if at >= epoch}
         self._doubted = {node: at for node, at in self._doubted.items() if at >= epoch}
         self._tombstones = {item: at for item, at in self._tombstones.items() if at >= epoch}

@@ -6,13 +6,12 @@ What programs do to the folder's own files happens without us: of those there is
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from functools import partial
 
 from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import StateFull
+from jobfs.errors import StateError
 from jobfs.folder.attempt import Changed
 from jobfs.folder.disk import Disk, Seen
 from jobfs.model import BlobId, LocalNode
@@ -42,7 +41,7 @@ class Keeping:
         try:
             with self._disk.open(place) as source:
                 return self._blobs.import_file(source)[0]
-        except StateFull:
+        except StateError:
             return None  # what is kept for the history alone is no reason to fail
 
     def keep(self, record: LocalNode, found: str, place: str) -> None:
@@ -77,9 +76,9 @@ class Keeping:
     def _import(self, place: str) -> BlobId:
         with self._disk.open(place) as source:
             blob, _, _ = self._blobs.import_file(source)
-        descriptor = self._blobs.open(blob)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self._blobs.sync(blob)
+        except BaseException:
+            self._blobs.remove(blob)
+            raise
         return blob

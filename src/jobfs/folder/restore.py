@@ -22,7 +22,7 @@ from jobfs.folder.disk import Disk, Seen
 from jobfs.folder.keeping import Keeping
 from jobfs.model import ROOT, Content, Kind, LocalNode, Permission, node_at
 from jobfs.planner.naming import Suffix, hidden_name
-from jobfs.store.blobs import full_disk
+from jobfs.store.blobs import disk_errors
 from jobfs.store.history import NOBODY, Reason, Version
 
 
@@ -105,7 +105,7 @@ class FolderRestorer:
 
     async def _write(self, temporary: str, version: Version, present: Seen | None, *, is_undelete: bool) -> None:
         descriptor = self._disk.create(temporary)
-        with os.fdopen(descriptor, "wb") as sink, full_disk():
+        with os.fdopen(descriptor, "wb") as sink, disk_errors():
             if version.blob is not None:
                 blobs = self._state.blobs
                 with blobs.pinned(version.blob), blobs.path(version.blob).open("rb") as reader:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -21,23 +22,29 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from jobfs.errors import StateFull
+from jobfs.errors import StateError, StateFull
 from jobfs.model import BlobId
+from jobfs.store.system import System
 
 _CHUNK = 1 << 20
 _FAN_OUT = 256
 _FICLONE = 0x40049409
 """The ioctl by which two files of Linux come to share their bytes until one of them changes (ioctl_ficlone(2))."""
 
+_log = logging.getLogger(__name__)
+
 
 class Blobs:
     """The blob files of one store.
 
     :param root: the directory; made where it is missing.
+    :param system: what is asked of the operating system.
     :raises StateFull: from every method that writes, where the disk is full.
+    :raises StateError: from every method that reads or writes bytes, where the disk fails.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, system: System = os) -> None:
+        self.system = system
         self._root = root
         self._folder = f"{root}{os.sep}"
         self._pins: Counter[BlobId] = Counter()
@@ -67,7 +74,8 @@ class Blobs:
         """Return where a new blob goes; its directory is there."""
         part = f"{blob % _FAN_OUT:02x}"
         if part not in self._parts:
-            (self._root / part).mkdir(exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):
+                self.system.mkdir(f"{self._folder}{part}", 0o700)
             self._parts.add(part)
         return self._file(blob)
 
@@ -86,14 +94,37 @@ class Blobs:
     def open(self, blob: BlobId, *, create: bool = False) -> int:
         """Open a blob for reading and writing and return the descriptor."""
         flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        if not create:
-            return os.open(self._file(blob), flags)
-        with full_disk():
-            return os.open(self._place(blob), flags | os.O_CREAT | os.O_EXCL, 0o600)
+        with disk_errors():
+            if not create:
+                return self.system.open(self._file(blob), flags)
+            return self.system.open(self._place(blob), flags | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def _reader(self, blob: BlobId) -> FileIO:
+        """Open a blob as a file that is closed after a block."""
+        return os.fdopen(self.open(blob), "rb", buffering=0)
+
+    def _writer(self, blob: BlobId) -> FileIO:
+        """Make a blob and open it likewise; what is written goes through the seam, to its descriptor."""
+        return os.fdopen(self.open(blob, create=True), "r+b", buffering=0)
+
+    def sync(self, blob: BlobId) -> None:
+        """Wait until the disk has a blob."""
+        with self._reader(blob) as file, disk_errors():
+            self.system.fsync(file.fileno())
+
+    def sync_name(self, blob: BlobId) -> None:
+        """Wait until the disk has the name of a blob."""
+        with disk_errors():
+            descriptor = os.open(self.path(blob).parent, os.O_RDONLY)
+            try:
+                self.system.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def size(self, blob: BlobId) -> int:
         """Return a blob's length in bytes; ``FileNotFoundError`` where it is gone."""
-        return os.stat(self._file(blob)).st_size  # noqa: PTH116
+        with disk_errors():
+            return self.system.stat(self._file(blob)).st_size
 
     def has(self, blob: BlobId) -> bool:
         """Tell whether the bytes are there."""
@@ -107,17 +138,17 @@ class Blobs:
         if not self._clones:
             return None
         target = self.allocate()
-        with self._whole(target), self.path(blob).open("rb") as source, Path(self._place(target)).open("xb") as sink:
+        with self._whole(target), self._reader(blob) as source, self._writer(target) as sink:
             try:
                 importlib.import_module("fcntl").ioctl(sink.fileno(), _FICLONE, source.fileno())
             except ImportError:
                 self._clones = False
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in _FULL:
                     raise
                 self._clones = False
         if not self._clones:
-            self.path(target).unlink()
+            self._unlink(target)
             return None
         return target
 
@@ -127,18 +158,18 @@ class Blobs:
         if cloned is not None:
             return cloned
         target = self.allocate()
-        with self._whole(target), self.path(blob).open("rb") as source, Path(self._place(target)).open("xb") as sink:
-            _copy_sparse(source.fileno(), sink.fileno())
+        with self._whole(target), self._reader(blob) as source, self._writer(target) as sink:
+            _copy_sparse(self.system, source.fileno(), sink.fileno())
         return target
 
     @contextmanager
     def _whole(self, target: BlobId) -> Iterator[None]:
         """Leave nothing of a blob that could not be made whole: on a full disk its part would take the last room."""
         try:
-            with full_disk():
+            with disk_errors():
                 yield
         except BaseException:
-            self.path(target).unlink(missing_ok=True)
+            self._unlink(target)
             raise
 
     def import_file(self, source: FileIO) -> tuple[BlobId, str, int]:
@@ -146,10 +177,10 @@ class Blobs:
         target = self.allocate()
         digest = hashlib.sha256()
         size = 0
-        with self._whole(target), Path(self._place(target)).open("xb") as sink:
+        with self._whole(target), self._writer(target) as sink:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
-                sink.write(chunk)
+                write_all(self.system, sink.fileno(), chunk)
                 size += len(chunk)
         return target, digest.hexdigest(), size
 
@@ -161,22 +192,26 @@ class Blobs:
         :param give_name: gives the file a second name, or says that it cannot.
         """
         target = self.allocate()
-        return target if give_name(self._place(target)) and self.has(target) else None
+        try:
+            place = self._place(target)
+        except OSError:
+            return None
+        return target if give_name(place) and self.has(target) else None
 
     def read(self, blob: BlobId) -> bytes:
         """Return all bytes of a small blob."""
         descriptor = self.open(blob)
         try:
-            size = os.fstat(descriptor).st_size
-            return os.read(descriptor, size)
+            with disk_errors():
+                return os.read(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
     def sha256(self, blob: BlobId) -> str:
         """Return the SHA-256 of a blob, lower-case hex. Blocks; run it in a thread for large blobs."""
-        with open(self._file(blob), "rb", buffering=0) as reader:  # noqa: PTH123
+        with self._reader(blob) as reader, disk_errors():
             if os.fstat(reader.fileno()).st_size <= _CHUNK:
-                return hashlib.sha256(reader.readall()).hexdigest()
+                return hashlib.sha256(reader.read()).hexdigest()
             return hashlib.file_digest(reader, "sha256").hexdigest()
 
     def pinned(self, blob: BlobId) -> Pin:
@@ -208,15 +243,20 @@ class Blobs:
             self._unlink(blob)
 
     def _unlink(self, blob: BlobId) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._file(blob))  # noqa: PTH108
+        """Remove a file; nobody fails for one that stays: no row names it, and the next start removes it."""
+        try:
+            self.system.unlink(self._file(blob))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _log.info("blob %d could not be removed, and is at the next start: %s", blob, error)
 
     def sweep(self, named: Collection[BlobId]) -> int:
         """Remove every blob file that no row names; return how many. Only at start, before anything is opened."""
         removed = 0
-        for number, file in list(self._files()):
+        for number, _ in list(self._files()):
             if BlobId(number) not in named:
-                file.unlink(missing_ok=True)
+                self._unlink(BlobId(number))
                 removed += 1
         return removed
 
@@ -237,9 +277,16 @@ class Pin:
         self._blobs.unpin(self._blob)
 
 
-def _copy_sparse(source: int, sink: int) -> None:
+def write_all(system: System, descriptor: int, data: bytes | memoryview) -> None:
+    """Write where a descriptor stands, until all is written."""
+    view = memoryview(data)
+    while view:
+        view = view[system.write(descriptor, view) :]
+
+
+def _copy_sparse(system: System, source: int, sink: int) -> None:
     size = os.fstat(source).st_size
-    os.ftruncate(sink, size)
+    system.ftruncate(sink, size)
     at = 0
     while at < size:
         try:
@@ -256,21 +303,38 @@ def _copy_sparse(source: int, sink: int) -> None:
             chunk = os.read(source, min(left, _CHUNK))
             if not chunk:
                 return
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(sink, view) :]
+            write_all(system, sink, chunk)
             left -= len(chunk)
         at = end
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Turn "no space left" of the operating system into ``StateFull``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FAILED = frozenset({errno.EIO, errno.EROFS})
+"""How the operating system says that a disk is full, and that it does not work."""
+
+
+class _DiskErrors:
+    """See ``disk_errors``. A class: a generator takes thrice as long to enter and leave."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        if error.errno in _FULL:
             raise StateFull(
                 "no space left for the local store", "free some disk space; nothing that was saved is lost"
             ) from error
-        raise
+        if error.errno in _FAILED:
+            raise StateError(f"the local disk fails: {error.strerror}", "look after the disk") from error
+
+
+_DISK_ERRORS = _DiskErrors()
+
+
+def disk_errors() -> _DiskErrors:
+    """Turn "no space left" of the operating system into ``StateFull``, and that the disk fails into ``StateError``."""
+    return _DISK_ERRORS

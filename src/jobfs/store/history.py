@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from jobfs.model import BlobId, Content, ItemId, NodeId, Permission, Revision
 from jobfs.store.rows import fits
@@ -91,17 +92,17 @@ class Version:
 class Versions:
     """The versions of one state.
 
-    :param execute: changes the database in the transaction under way. :param undo: takes what is to be done in memory
-        where that transaction is rolled back.
+    :param read: returns rows. :param execute: changes the database in the transaction under way.
+    :param undo: takes what is to be done in memory where that transaction is rolled back.
     """
 
     def __init__(
         self,
-        database: sqlite3.Connection,
+        read: Callable[[str, tuple[object, ...]], list[tuple[Any, ...]]],
         execute: Callable[[str, tuple[object, ...]], sqlite3.Cursor],
         undo: Callable[[Callable[[], object]], None],
     ) -> None:
-        self._database = database
+        self._read = read
         self._execute = execute
         self._undo = undo
         self._owned: set[BlobId] = set()
@@ -110,7 +111,7 @@ class Versions:
 
     def load(self) -> None:
         """Find out what is there."""
-        for blob, size in self._database.execute("SELECT blob, size FROM history"):
+        for blob, size in self._read("SELECT blob, size FROM history", ()):
             self._count(blob, cost_of(size), 1)
 
     def owns(self, blob: BlobId | None) -> bool:
@@ -155,7 +156,7 @@ class Versions:
         return self._rows("WHERE blob = ?", blob)
 
     def _rows(self, rest: str, *values: object) -> list[Version]:
-        return list(map(version_of, self._database.execute(f"{_SELECT} {rest}", values)))
+        return list(map(version_of, self._read(f"{_SELECT} {rest}", values)))
 
     # -- changing
 

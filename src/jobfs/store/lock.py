@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from jobfs.errors import StateLocked
-from jobfs.store.blobs import full_disk
+from jobfs.store.blobs import disk_errors
 
 
 class DirectoryLock:
@@ -38,7 +38,7 @@ class DirectoryLock:
                 "see 'jobfs status', and end that one first ('jobfs umount DIR')",
             ) from error
         try:
-            with full_disk():
+            with disk_errors():
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
         except BaseException:

@@ -11,12 +11,13 @@ One process at a time: ``State.open`` takes a lock on the directory. All calls f
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jobfs.errors import StateCorrupt, StateError, StateFull, StateLocked
 from jobfs.model import (
@@ -31,11 +32,12 @@ from jobfs.model import (
     Revision,
     Trouble,
 )
-from jobfs.store.blobs import Blobs
+from jobfs.store.blobs import Blobs, disk_errors
 from jobfs.store.history import Versions
 from jobfs.store.lock import DirectoryLock
 from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_node, local_row
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
+from jobfs.store.system import System
 from jobfs.store.trees import SyncedView, Tree
 
 LISTED = "listed"
@@ -44,7 +46,7 @@ LISTED = "listed"
 _ID_BLOCK = 1000
 
 Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
-"""Opens a database, without transactions of its own, for calls from any thread: a seam, as ``blobs.System`` is."""
+"""Opens a database, without transactions of its own, for calls from any thread: a seam, as ``system.System`` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,10 @@ class Transaction:
 class State:
     """The trees, settings and journals of one workspace. Made by ``State.open``."""
 
-    def __init__(self, directory: Path, database: sqlite3.Connection, lock: DirectoryLock) -> None:
+    def __init__(self, directory: Path, database: sqlite3.Connection, lock: DirectoryLock, system: System) -> None:
         self.directory = directory
-        self.blobs = Blobs(directory / "blobs")
+        with disk_errors():
+            self.blobs = Blobs(directory / "blobs", system)
         self.local: Tree[LocalNode] = Tree(is_exclusive=True)
         self.base: Tree[Entry] = Tree()
         self.synced = SyncedView(self.local)
@@ -116,16 +119,19 @@ class State:
         self._after: list[Callable[[], object]] = []
         self._shown: set[NodeId] = set()
         self._depth = 0
-        self.versions = Versions(database, self._execute, self._undo.append)
+        self.versions = Versions(self._read, self._execute, self._undo.append)
         self._next_node = 2
         self._reserved = 0
 
     @classmethod
-    def open(cls, directory: Path, lock: DirectoryLock | None = None, *, connect: Connect | None = None) -> State:
+    def open(
+        cls, directory: Path, lock: DirectoryLock | None = None, *, connect: Connect | None = None, system: System = os
+    ) -> State:
         """Open or create the state in a directory and load it.
 
         :param lock: of the directory, where the caller has taken it; from now on it is the state's.
         :param connect: opens the database; ours where it is None.
+        :param system: what is asked of the operating system for blobs.
         :raises StateLocked: another process has it open.
         :raises StateCorrupt: it is no jobfs state, damaged, or of a newer version.
         :raises StateFull: the disk is full.
@@ -136,7 +142,7 @@ class State:
             with database_errors(directory):
                 database = (connect or _connect)(directory / "state.db")
             try:
-                state = cls(directory, database, lock)
+                state = cls(directory, database, lock, system)
                 with database_errors(directory):
                     state._prepare()
                     state._load()
@@ -154,7 +160,7 @@ class State:
 
     def hand_over(self) -> DirectoryLock:
         """Close the database and return the lock, which is the caller's now."""
-        with contextlib.suppress(StateFull), self.transaction():  # times of directories are no loss on a full disk
+        with contextlib.suppress(StateError), self.transaction():  # times of directories are no loss on a bad disk
             for shown in [self.local.get(node) for node in self._shown]:
                 if shown is not None:
                     self.put_local(shown)
@@ -231,6 +237,14 @@ class State:
         if not self._depth:
             raise AssertionError("a change outside of a transaction")
         return self._database.execute(statement, values)
+
+    def _read(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            if self._depth:
+                raise  # SQLite may have undone the transaction, so that nobody must go on in it: ``end`` says why
+            raise state_error(error, self.directory) from error
 
     # -- numbers
 
@@ -342,7 +356,7 @@ class State:
 
     def asides(self) -> list[Aside]:
         """Return the replaces that were under way, oldest first."""
-        rows = self._database.execute("SELECT * FROM aside").fetchall()
+        rows = self._read("SELECT * FROM aside")
         return [
             Aside(token, NodeId(node), path, Revision(ItemId(item), at, size, key) if item is not None else None)
             for token, node, path, item, at, size, key in rows
@@ -360,7 +374,7 @@ class State:
 
     def creations(self) -> list[Creation]:
         """Return the creates of which no answer is known."""
-        rows = self._database.execute("SELECT path, node, size, sha256 FROM creation ORDER BY path").fetchall()
+        rows = self._read("SELECT path, node, size, sha256 FROM creation ORDER BY path")
         return [
             Creation(path, NodeId(node), Content(size, sha256) if size is not None else None)
             for path, node, size, sha256 in rows
@@ -376,7 +390,7 @@ class State:
 
     def refusals(self) -> dict[NodeId, Refusal]:
         """Return the marks by node."""
-        rows = self._database.execute("SELECT node, trouble, detail FROM refusal").fetchall()
+        rows = self._read("SELECT node, trouble, detail FROM refusal")
         return {NodeId(node): Refusal(Trouble(trouble), detail) for node, trouble, detail in rows}
 
     def put_approval(self, node: NodeId) -> None:
@@ -389,12 +403,12 @@ class State:
 
     def approvals(self) -> set[NodeId]:
         """Return the held nodes that may go to the server."""
-        return {NodeId(node) for (node,) in self._database.execute("SELECT node FROM approval")}
+        return {NodeId(node) for (node,) in self._read("SELECT node FROM approval")}
 
     def setting(self, key: str) -> str | None:
         """Return a remembered setting, or None."""
-        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def remember(self, key: str, value: str) -> None:
         """Set a setting."""

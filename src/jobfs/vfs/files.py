@@ -23,9 +23,9 @@ from dataclasses import replace
 from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import DeadlineExceeded, StateError, StateFull
+from jobfs.errors import DeadlineExceeded, StateError
 from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId, Permission
-from jobfs.store.blobs import full_disk
+from jobfs.store.blobs import disk_errors
 from jobfs.vfs.inodes import Handle, InodeTable, OpenInode
 from jobfs.vfs.namespace import EMPTY_SHA256, MAX_FILE_BYTES, Namespace, fail
 
@@ -42,6 +42,7 @@ class Files:
         self._workspace = workspace
         self._state = workspace.state
         self._blobs = workspace.state.blobs
+        self._system = workspace.state.blobs.system
         self._table = table
         self._namespace = namespace
         self._hydrator = hydrator
@@ -155,12 +156,12 @@ class Files:
 
     def fsync(self, handle: Handle) -> None:
         """Make content, directory entry and state durable against a power cut. Blocks for the local disk."""
-        with full_disk():
+        with disk_errors():
             if handle.inode.descriptor is not None:
-                os.fsync(handle.inode.descriptor)
+                self._system.fsync(handle.inode.descriptor)
             record = self._namespace.record(handle.inode.node)
             if record.blob is not None:
-                _sync_directory(self._blobs.path(record.blob).parent)
+                self._blobs.sync_name(record.blob)
         if not handle.inode.is_detached:
             with self._state.transaction(durable=True):
                 self._state.put_local(record)
@@ -175,7 +176,8 @@ class Files:
         descriptor = self._descriptor(handle.inode)
         if descriptor is None:
             return None if self._namespace.record(handle.inode.node).content != Content(0, EMPTY_SHA256) else b""
-        return os.pread(descriptor, size, offset)
+        with disk_errors():
+            return os.pread(descriptor, size, offset)
 
     async def read(
         self, handle: Handle, size: int, offset: int, *, is_shared: Callable[[], bool] | None = None
@@ -270,8 +272,8 @@ class Files:
         at = record.content.size if handle.is_append else offset
         if at + len(data) > MAX_FILE_BYTES:
             raise fail(errno.EFBIG)
-        with full_disk():
-            written = os.pwrite(inode.descriptor, data, at)
+        with disk_errors():
+            written = self._system.pwrite(inode.descriptor, data, at)
         handle.has_written = True
         self._note(inode, record, max(record.content.size, at + written))
         return written
@@ -335,7 +337,7 @@ class Files:
         """
         try:
             return self._blobs.copy(blob) if size <= _INLINE_COPY_BYTES else self._blobs.clone(blob)
-        except StateFull:
+        except StateError:
             if self._blobs.is_pinned(blob):
                 raise
             inode.is_kept = True
@@ -348,7 +350,7 @@ class Files:
             return self._rescue(inode, record) if inode.was_replaced else record
         size = record.content.size if record.content is not None else 0
         copy: BlobId | None = None
-        with suppress(StateFull):  # then the version gives way, and not the program
+        with suppress(StateError):  # then the version gives way, and not the program
             copy = self._blobs.copy(shared) if size <= MOST_COPIED_BYTES else self._blobs.clone(shared)
         try:
             with self._state.transaction():
@@ -396,7 +398,7 @@ class Files:
         try:
             with self._blobs.pinned(blob):
                 copy = await asyncio.to_thread(self._blobs.copy, blob)
-        except StateFull:
+        except StateError:
             if self._blobs.is_pinned(blob):
                 raise
             inode.is_kept = True  # it was for the history alone
@@ -416,27 +418,32 @@ class Files:
         """Make a blob the inode's own, dirty in the store before it changes, and open it."""
         old = record.blob if record.blob != blob else None
         changed = replace(record, content=Content(size), blob=blob)
-        if inode.is_detached:
-            inode.record = changed
-        else:
-            try:
+        descriptor = inode.descriptor if inode.blob == blob else None
+        try:
+            if descriptor is None:
+                descriptor = self._blobs.open(blob)
+            if not inode.is_detached:
                 with self._state.transaction():
                     self._state.put_local(changed)
                     self._state.drop_refusal(record.id)
                     if old is not None:
                         self._history.replaced(record)
-            except StateError:
-                if record.blob != blob:
-                    self._blobs.remove(blob)  # no row came to name it
-                raise
+        except BaseException:
+            if descriptor is not None and descriptor != inode.descriptor:
+                os.close(descriptor)
+            if record.blob != blob:
+                self._blobs.remove(blob)  # no row came to name it
+            raise
+        if inode.is_detached:
+            inode.record = changed
+        else:
             inode.is_kept = inode.writers > 0
             self._workspace.touch(record.id)  # also where nothing comes to be written: it is dirty now
         if old is not None and not self._history.owns(old):
             self._blobs.remove(old)
-        if inode.blob != blob or inode.descriptor is None:
+        if descriptor != inode.descriptor:
             inode.close_descriptor()
-            inode.descriptor = self._blobs.open(blob)
-            inode.blob = blob
+            inode.descriptor, inode.blob = descriptor, blob
         if record.blob is None:
             self._hydrator.overtake(record.id)
 
@@ -504,8 +511,8 @@ class Files:
 
     def _cut(self, inode: OpenInode, size: int) -> None:
         assert inode.descriptor is not None  # noqa: S101 - the caller made it ready
-        with full_disk():
-            os.ftruncate(inode.descriptor, size)
+        with disk_errors():
+            self._system.ftruncate(inode.descriptor, size)
         self._note(inode, self._namespace.record(inode.node), size)
 
     def _empty(self, inode: OpenInode) -> None:
@@ -516,9 +523,11 @@ class Files:
             return
         if inode.is_detached:
             record = self._without_bytes(inode, record)
-        if not self._is_ready(inode, record):
-            self._set_blob(inode, record, self._new_blob(), 0)
-        self._cut(inode, 0)
+        if self._is_ready(inode, record):
+            self._cut(inode, 0)
+            return
+        self._set_blob(inode, record, self._new_blob(), 0)
+        self._note(inode, self._namespace.record(inode.node), 0)
 
     def _without_bytes(self, inode: OpenInode, record: LocalNode) -> LocalNode:
         """Take from a file that lost its name what the history has, for it is cut to nothing; see ``_own_again``."""
@@ -553,10 +562,17 @@ class Files:
         assert record.content is not None  # noqa: S101
         size = record.content.size
         if mode & (_FALLOC_PUNCH_HOLE | _FALLOC_ZERO_RANGE):
-            await asyncio.to_thread(_zero, handle.inode.descriptor, offset, min(offset + length, size))
+            await asyncio.to_thread(self._zero, handle.inode.descriptor, offset, min(offset + length, size))
         end = size if mode & (_FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE) else max(size, offset + length)
         handle.has_written = True
         self._cut(handle.inode, end)
+
+    def _zero(self, descriptor: int, start: int, end: int) -> None:
+        zeros = memoryview(bytes(1 << 20))
+        at = start
+        with disk_errors():
+            while at < end:
+                at += self._system.pwrite(descriptor, zeros[: end - at], at)
 
     def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Serve SEEK_DATA and SEEK_HOLE; without local bytes all of a file is data."""
@@ -582,19 +598,3 @@ class _Borrowed:
 
     def __exit__(self, *exc: object) -> None:
         self._files.release(self._handle)
-
-
-def _zero(descriptor: int, start: int, end: int) -> None:
-    zeros = bytes(1 << 20)
-    at = start
-    with full_disk():
-        while at < end:
-            at += os.pwrite(descriptor, memoryview(zeros)[: end - at], at)
-
-
-def _sync_directory(directory: os.PathLike[str]) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -502,11 +502,14 @@ class Namespace:
             return
         self._state.drop_local(record.id)
         is_kept = keep(record)
-        if self._table.detach(replace(record, ctime_ns=now)):
+        self._state.after_commit(lambda: self._let_go(replace(record, ctime_ns=now), is_kept=is_kept))
+
+    def _let_go(self, record: LocalNode, *, is_kept: bool) -> None:
+        """Leave the bytes of a node without a name to who has it open, or to the history."""
+        if self._table.detach(record):
             self._hydrator.keep_for_open(record)
         elif record.blob is not None and not is_kept:
-            blob = record.blob
-            self._state.after_commit(lambda: self._state.blobs.remove(blob))
+            self._state.blobs.remove(record.blob)
 
     def _stamp_directory(self, directory: NodeId, now: int) -> None:
         record = self._state.local.get(directory)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from jobfs.store.blobs import full_disk
+from jobfs.store.blobs import disk_errors
 
 WRITING_MODES = frozenset({"wb", "xb", "ab"})
 """Over what is there, only where nothing is, and after what is there."""
@@ -24,7 +24,7 @@ class Draft:
     """
 
     def __init__(self) -> None:
-        with full_disk():
+        with disk_errors():
             descriptor, name = tempfile.mkstemp(prefix="jobfs-")
         self.path = Path(name)
         self.file: BinaryIO = os.fdopen(descriptor, "w+b")
@@ -34,7 +34,7 @@ class Draft:
 
         :raises StateFull: the disk is full.
         """
-        with full_disk():
+        with disk_errors():
             self.file.write(data)
             self.file.flush()
 

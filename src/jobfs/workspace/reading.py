@@ -20,7 +20,7 @@ from jobfs.engine.transfer import SMALL_BYTES, RevisionGone, receive
 from jobfs.errors import ProtocolViolation, Refused
 from jobfs.model import Item
 from jobfs.planner.naming import Suffix, hidden_name
-from jobfs.store.blobs import full_disk
+from jobfs.store.blobs import disk_errors
 
 PART_BYTES = 8 << 20
 """A large file is streamed in parts of this length."""
@@ -98,7 +98,7 @@ class Reader:
         file = tempfile.TemporaryFile(prefix="jobfs-")  # noqa: SIM115  (closed with the reader)
         try:
             async for chunk in download.chunks():
-                with full_disk():
+                with disk_errors():
                     file.write(chunk)
             await self._prove()
         except BaseException:
