@@ -436,7 +436,7 @@ def test_a_connection_that_was_begun_early_is_spoken_over_in_secret_as_well(run,
 
     async def work() -> None:
         async with talking(saying(OK), serving(certificate)) as far, carrying(trusting) as carrier:
-            early.expect(early.EarlyConnection("localhost", httpx.URL(far.url).port or 0))
+            early.expect([early.EarlyConnection("localhost", httpx.URL(far.url).port or 0)])
             assert await whole(await get(carrier, far.url)) == b"OK"
             assert far.accepted == 1
             await carrier.aclose()

@@ -323,15 +323,20 @@ def test_the_same_job_cannot_be_mounted_twice_nor_one_place_be_used_twice(
     assert (point / ".jobfs").is_dir()
 
 
-def test_a_first_mount_looks_at_the_job_and_then_lists_once(
+def test_a_first_mount_looks_at_the_job_and_how_much_there_is_and_then_lists_once(
     studio: RunningServer, state_dir: Path, point: Path, requests: Requests
 ) -> None:
     job = studio.create_job(status="completed")
+    for number in range(120):
+        studio.put_item(job, f"{number}.txt", b"")
     before = len(requests)
     in_process("mount", job, point).ok()
     asked = [record.path.rpartition(f"/{job}")[2].strip("/") for record in requests[before:]]
-    assert asked[:2] == ["", "workspace_instance/items"]
-    assert asked.count("workspace_instance/items") == 1
+    items = "workspace_instance/items"
+    assert sorted(asked[:2]) == ["", items]
+    assert asked[2:4] == [items] * 2
+    assert asked.count(items) == 3
+    assert len(list(point.glob("*.txt"))) == 120
 
 
 def test_nothing_is_asked_while_another_process_has_the_state(

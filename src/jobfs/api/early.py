@@ -1,7 +1,7 @@
 """A connection that is made while what will use it is still being loaded.
 
-Whoever knows early where the first request will go begins it, and says so (``expect``); the first carrier that needs a
-connection to that place takes it over (``take``). All others make their own, and so does the first one where this has
+Whoever knows early where the first requests will go begins one for each, and says so (``expect``); the first carriers
+that need a connection to that place take them over (``take``). All others make their own, and so do those whose has
 failed or is late: what a failure means, and how long a connection may take, is judged there alone. Only the way to the
 server is made here; TLS and requests are the carrier's.
 """
@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 
 from jobfs.api.address import Url, is_loopback
@@ -69,24 +70,28 @@ class EarlyConnection:
         return made
 
 
-_expected: ContextVar[EarlyConnection | None] = ContextVar("expected", default=None)
+_expected: ContextVar[list[EarlyConnection] | None] = ContextVar("expected", default=None)
 
 
-def begin(base: Url) -> EarlyConnection | None:
-    """Begin to connect to a server; None where a proxy may be in between: to find that out takes loading."""
+def begin(base: Url, count: int) -> list[EarlyConnection]:
+    """Begin to connect to a server; not where a proxy may be in between, for to find that out takes loading."""
     is_direct = is_loopback(base.host) or (sys.platform == "linux" and not _names_a_proxy())
-    return EarlyConnection(base.host, base.port) if is_direct else None
+    return [EarlyConnection(base.host, base.port) for _ in range(count)] if is_direct else []
 
 
-def expect(early: EarlyConnection | None) -> None:
-    """Let the carriers of this context know of a connection."""
-    _expected.set(early)
+def expect(begun: Iterable[EarlyConnection]) -> None:
+    """Let the carriers of this context know of connections."""
+    _expected.set(list(begun))
 
 
 async def take(host: str, port: int) -> socket.socket | None:
-    """Return the connection to this place that is expected, once."""
-    early = _expected.get()
-    return await early.take() if early is not None and early.place == (host, port) else None
+    """Return a connection to this place that is expected, each once."""
+    begun = _expected.get() or []
+    found = next((early for early in begun if early.place == (host, port)), None)
+    if found is None:
+        return None
+    begun.remove(found)
+    return await found.take()
 
 
 def _names_a_proxy() -> bool:

@@ -11,23 +11,26 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from jobfs.api import early
 from jobfs.api.address import parse_base
 from jobfs.cli.loading import load
 from jobfs.errors import SettingsError
 from jobfs.workspace.places import RUN_PREFIX
+from jobfs.workspace.states import STATE_NAME, mount_state
 
 
 class _Orders:
     """Reads the order.
 
-    :ivar line: as it came; empty where none did. :ivar early: the connection that was begun for it.
+    :ivar line: as it came; empty where none did. :ivar early: the connections that were begun for it.
     """
 
     def __init__(self) -> None:
         self.line = b""
-        self.early: early.EarlyConnection | None = None
+        self.early: list[early.EarlyConnection] = []
         self._thread = threading.Thread(target=self._read, name="orders", daemon=True)
         self._thread.start()
 
@@ -38,11 +41,19 @@ class _Orders:
         order = json.loads(self.line)
         if not order["job"].startswith(RUN_PREFIX):  # runs may be elsewhere
             with suppress(SettingsError):  # whoever connects tells what is wrong with it
-                self.early = early.begin(parse_base(order["url"]))
+                self.early = early.begin(parse_base(order["url"]), _first_requests(order))
 
     def wait(self) -> None:
         """Return when it is read."""
         self._thread.join()
+
+
+def _first_requests(order: dict[str, Any]) -> int:
+    """Return how many requests go out at once: see ``headstart``."""
+    if order["kind"] != "mount":
+        return 1
+    state = mount_state(Path(order["state_root"]), order["url"], order["job"])
+    return 1 if (state / STATE_NAME).exists() else 2
 
 
 def main() -> int:

@@ -3,6 +3,9 @@
 The state is locked before anything is asked: nobody else sends what the user changed here while the listing is taken,
 so it may be compared with the state, which is opened only later. A listing is asked for, and waited for, where nothing
 is stored yet; a tree that is stored is shown as soon as the server has taken the key.
+
+The listing follows the look at the job (``engine.listing``). How many items there are is asked beside that, so that all
+pages go out when it is over, and none waits for the first one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jobfs.api.workspace import Workspace
 from jobfs.cli.order import Order
 from jobfs.engine.listing import Observation, observe
 from jobfs.engine.remote import Remote
@@ -40,10 +44,12 @@ class HeadStart:
         self.meter = meter
         self._lock: DirectoryLock | None = lock
         self.observed: asyncio.Task[Observation] | None = None
+        self._total: asyncio.Task[int | None] | None = None
         if (directory / STATE_NAME).exists():
             self.status = _begun(remote.status(), "first-status")
         else:
-            self.observed = _begun(observe(remote, time.monotonic), "first-listing")
+            self._total = _begun(remote.total(), "first-total") if isinstance(remote, Workspace) else None
+            self.observed = _begun(observe(remote, time.monotonic, self._total), "first-listing")
             self.status = _begun(_status_of(self.observed), "first-status")
 
     def take_lock(self) -> DirectoryLock:
@@ -55,7 +61,7 @@ class HeadStart:
 
     async def aclose(self) -> None:
         """End what is still under way, and give up the lock unless it was taken over."""
-        tasks = [task for task in (self.status, self.observed) if task is not None]
+        tasks = [task for task in (self.status, self.observed, self._total) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

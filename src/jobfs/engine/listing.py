@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from jobfs.engine.remote import Page, Remote
 from jobfs.errors import ProtocolViolation
@@ -54,26 +55,31 @@ class Observation:
     ended_s: float
 
 
-async def observe(remote: Remote, now_s: Callable[[], float]) -> Observation:
+async def observe(
+    remote: Remote, now_s: Callable[[], float], expected: asyncio.Task[int | None] | None = None
+) -> Observation:
     """Look at the job, and then list every item: what a job wrote before its end is in the listing that follows.
 
-    :raises ApiError: as ``take_listing``.
+    :param expected: see ``take_listing``. :raises ApiError: as ``take_listing``.
     """
     began_s = now_s()
     status = await remote.status()
-    return Observation(status, await take_listing(remote), began_s, now_s())
+    return Observation(status, await take_listing(remote, expected), began_s, now_s())
 
 
-async def take_listing(remote: Remote) -> Listing:
+async def take_listing(remote: Remote, expected: asyncio.Task[int | None] | None = None) -> Listing:
     """List every item.
 
+    :param expected: finds out how many there may be. Where it ends before the first page is here, the others are asked
+        for at once; what the pages themselves tell decides all the same. It is ended with the listing.
     :raises ApiError: a page could not be had.
     :raises ProtocolViolation: there are more than ``MOST_ITEMS``.
     """
     union: dict[ItemId, Item] = {}
     requests = malformed = 0
     for _ in range(_PASSES):
-        pages = await _pass(remote)
+        pages = await (_pass(remote) if expected is None else _pass_expecting(remote, expected))
+        expected = None
         requests += len(pages)
         malformed = sum(page.malformed for page in pages)
         rows: dict[ItemId, Item] = {}
@@ -87,14 +93,52 @@ async def take_listing(remote: Remote) -> Listing:
 
 
 async def _pass(remote: Remote) -> list[Page]:
-    first = await remote.list_page(skip=0, take=PAGE_ROWS)
+    return await _from(remote, await remote.list_page(skip=0, take=PAGE_ROWS))
+
+
+async def _pass_expecting(remote: Remote, expected: asyncio.Task[int | None]) -> list[Page]:
+    """Make a pass that does not wait for its first page to tell the total, if something else tells it sooner."""
+    first = asyncio.create_task(remote.list_page(skip=0, take=PAGE_ROWS))
+    others: list[Page] = []
+    try:
+        await asyncio.wait({first, expected}, return_when=asyncio.FIRST_COMPLETED)
+        total = _result(expected)
+        if total is not None and PAGE_ROWS < total <= MOST_ITEMS:
+            others = await _others(remote, _skips(total, PAGE_ROWS), PAGE_ROWS)
+        page = await first
+    finally:
+        await _end(first, expected)
+    if others and page.total == total and _rows(page) == PAGE_ROWS:
+        return [page, *others]
+    return await _from(remote, page)
+
+
+def _result(expected: asyncio.Task[int | None]) -> int | None:
+    """Return what is expected, if anything is by now: a failure will be met by the pages as well."""
+    is_known = expected.done() and not expected.cancelled() and expected.exception() is None
+    return expected.result() if is_known else None
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _from(remote: Remote, first: Page) -> list[Page]:
+    """Return all pages, of which the first is here."""
     rows = _rows(first)
     if first.total is None:
         return [first, *await _until_nothing_new(remote, first)]
     _check_count(max(first.total, rows))
     if first.total <= rows or rows < 2:
         return [first]
-    return [first, *await _others(remote, range(rows - 1, first.total - 1, rows - 1), rows)]
+    return [first, *await _others(remote, _skips(first.total, rows), rows)]
+
+
+def _skips(total: int, rows: int) -> range:
+    """Return where the pages after the first begin: each with the last row of the one before."""
+    return range(rows - 1, total - 1, rows - 1)
 
 
 async def _others(remote: Remote, skips: Sequence[int], received: int) -> list[Page]:
