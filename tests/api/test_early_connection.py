@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NoReturn
 
@@ -18,8 +19,6 @@ from jobfs.api.direct import DirectTransport
 DEADLINE_S = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 LIMITS = {"connect": DEADLINE_S, "read": DEADLINE_S, "write": DEADLINE_S}
-
-Talk = Callable[[int, list[int]], Awaitable[None]]
 
 
 def no_tls() -> NoReturn:
@@ -38,52 +37,81 @@ async def asked(port: int) -> int:
         await carrier.aclose()
 
 
-def with_server(talk: Talk) -> None:
-    """Talk to a server that notes from which port each request comes."""
-    origins: list[int] = []
-    under_way: list[asyncio.Task[None] | None] = []
+class Server:
+    """Answers one request over each connection that it accepts, and counts those."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        under_way.append(asyncio.current_task())
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                origins.append(writer.get_extra_info("peername")[1])
-                writer.write(OK)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has ended it
-        finally:
-            writer.close()
-            await writer.wait_closed()
+    def __init__(self, listener: socket.socket) -> None:
+        self.port: int = listener.getsockname()[1]
+        self._listener = listener
+        self._accepted = 0
+        self._changed = threading.Condition()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
+    @property
+    def accepted(self) -> int:
+        with self._changed:
+            return self._accepted
+
+    def wait_until_accepted(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._accepted >= count, DEADLINE_S)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # it is shut down
+                return
+            with self._changed:
+                self._accepted += 1
+                self._threads.append(threading.Thread(target=self._answer, args=(connection,)))
+                self._threads[-1].start()
+                self._changed.notify_all()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(DEADLINE_S)
+            if connection.recv(4096):
+                connection.sendall(OK)
+                connection.recv(1)  # until the client has ended it
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = Server(listener)
+        yield running
+        running.close()
+
+
+def test_each_connection_that_was_begun_serves_one_carrier_and_the_next_one_makes_its_own(server: Server) -> None:
     async def work() -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-                await talk(server.sockets[0].getsockname()[1], origins)
-            await asyncio.gather(*filter(None, under_way))
+        early.expect(early.begin(Url("http", "127.0.0.1", server.port, "", ""), 2))
+        server.wait_until_accepted(2)
+        assert [await asked(server.port) for _ in range(3)] == [200] * 3
 
     asyncio.run(work())
+    assert server.accepted == 3
 
 
-def test_each_connection_that_was_begun_serves_one_carrier_and_the_next_one_makes_its_own() -> None:
-    async def talk(port: int, origins: list[int]) -> None:
-        early.expect(early.begin(Url("http", "127.0.0.1", port, "", ""), 2))
-        assert [await asked(port) for _ in range(3)] == [200] * 3
-        assert len(origins) == 3
-
-    with_server(talk)
-
-
-def test_a_connection_to_another_place_is_not_taken() -> None:
-    async def talk(port: int, origins: list[int]) -> None:
-        begun = early.EarlyConnection("localhost", port)
+def test_a_connection_to_another_place_is_not_taken(server: Server) -> None:
+    async def work() -> None:
+        begun = early.EarlyConnection("localhost", server.port)  # the same to the system, and not to a certificate
         early.expect([begun])
-        assert await asked(port) == 200
+        server.wait_until_accepted(1)
+        assert await asked(server.port) == 200
+        assert server.accepted == 2
         unused = await begun.take()
         assert unused is not None
-        with unused:
-            assert unused.getsockname()[1] not in origins
+        unused.close()
 
-    with_server(talk)
+    asyncio.run(work())
 
 
 def test_what_a_failure_means_is_found_out_by_the_carrier() -> None:
@@ -124,6 +152,12 @@ def test_one_that_is_late_is_not_waited_for_and_is_closed_when_it_comes(full: so
 
 
 @pytest.mark.parametrize(("host", "is_begun"), [("127.0.0.1", True), ("studio.invalid", False)])
-def test_nothing_goes_past_a_proxy(monkeypatch: pytest.MonkeyPatch, host: str, is_begun: bool) -> None:
+def test_nothing_goes_past_a_proxy(monkeypatch: pytest.MonkeyPatch, server: Server, host: str, is_begun: bool) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    assert bool(early.begin(Url("https", host, 1, "", ""), 1)) is is_begun
+    begun = early.begin(Url("https", host, server.port, "", ""), 1)
+    assert bool(begun) is is_begun
+    for one in begun:
+        server.wait_until_accepted(1)
+        made = asyncio.run(one.take())
+        assert made is not None
+        made.close()
