@@ -16,6 +16,7 @@ import pytest
 from alarmed_faults import AlarmedFaults
 from awaiting import Requests, wait_for_end
 from commands import COMMAND, DEADLINE_S, in_process, mountable
+from live_mount import look_until
 
 from jobfs.fuse.mounting import mount_at
 from jobfs.server.faults import Fault, Faults
@@ -234,7 +235,7 @@ def test_a_second_ctrl_c_stops_at_once_names_what_is_left_and_keeps_it(
             (point / "a.txt").write_text("kept")
             running.send_signal(signal.SIGINT)
             assert running.stderr is not None
-            assert any(b"sending 1 changes" in line for line in running.stderr)
+            assert any(b"sending 1 change" in line for line in running.stderr)
             running.send_signal(signal.SIGINT)
             _, err = running.communicate(timeout=DEADLINE_S)
         finally:
@@ -243,6 +244,23 @@ def test_a_second_ctrl_c_stops_at_once_names_what_is_left_and_keeps_it(
     assert b"\n  a.txt: " in err
     assert in_process("push").ok() == "everything is sent\n"
     assert studio.contents(job) == {"a.txt": b"kept"}
+
+
+def test_ctrl_c_while_umount_waits_says_that_the_sending_goes_on(studio: RunningServer, job: str, point: Path) -> None:
+    in_process("mount", job, point).ok()
+    pid = status_of(point)["pid"]
+    studio.faults = blocked_writes()
+    try:
+        (point / "a.txt").write_text("on its way")
+        with subprocess.Popen([*COMMAND, "umount", str(point)], stderr=subprocess.PIPE) as waiting:
+            look_until(lambda: mount_at(point) is None)
+            waiting.send_signal(signal.SIGINT)
+            _, err = waiting.communicate(timeout=DEADLINE_S)
+    finally:
+        studio.faults = Faults()
+    assert (waiting.returncode, b"it goes on sending" in err) == (130, True)
+    wait_for_end(pid)
+    assert studio.contents(job) == {"a.txt": b"on its way"}
 
 
 def test_what_cannot_be_sent_in_time_is_named_kept_and_sent_by_the_next_mount(

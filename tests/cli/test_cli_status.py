@@ -45,6 +45,7 @@ QUIET: dict[str, Any] = {
     "problems": [],
     "conflicts": [],
     "offline": None,
+    "state": "/state",
     "isFrozen": False,
     "guard": None,
     "requests": {"total": 9, "failed": 1, "GET": 9},
@@ -98,6 +99,14 @@ def test_what_waits_is_told_with_its_age_and_what_is_wrong_with_the_next_step() 
         "  1 conflict, with copies:",
         "    copy",
         "      next: jobfs resolve copy",
+    ]
+
+
+def test_a_full_disk_is_told_as_that_with_where_it_is() -> None:
+    told = lines(offline="no space left for the local store", isDiskFull=True, state="/s")
+    assert told[-2:] == [
+        "  the local disk is full: no space left for the local store",
+        "    next: free some space where /s lies; what was closed is kept, and sent then",
     ]
 
 

@@ -150,7 +150,7 @@ class Lines:
 
     def draining(self, left: int) -> None:
         """Tell how many changes are still to be sent."""
-        tell(f"sending {left} changes")
+        tell(f"sending {many(left, 'change')}")
 
     @asynccontextmanager
     async def working(self, sync: FolderSync, meter: Meter) -> AsyncIterator[None]:

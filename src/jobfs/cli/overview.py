@@ -114,8 +114,10 @@ def _pending(two: Mapping[str, Any]) -> str:
 
 def _troubles(one: Mapping[str, Any]) -> Iterator[str]:
     if one["offline"]:
-        yield f"  offline: {one['offline']}"
-        yield "    next: nothing; it is tried again, ever more rarely, at least once a minute"
+        yield f"  {'the local disk is full' if one.get('isDiskFull') else 'offline'}: {one['offline']}"
+        room = f"free some space where {one['state']} lies; what was closed is kept, and sent then"
+        again = "nothing; it is tried again, ever more rarely, at least once a minute"
+        yield f"    next: {room if one.get('isDiskFull') else again}"
     if one["isFrozen"]:
         yield "  the workspace is gone from the server; the files here are kept as they are"
     if one["guard"]:

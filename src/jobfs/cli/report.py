@@ -9,6 +9,7 @@ from itertools import islice
 from jobfs.cli.overview import describe_status
 from jobfs.engine.leftover import Unsynced
 from jobfs.engine.session import Session
+from jobfs.errors import StateFull
 from jobfs.model import Kind, NodeId, Problem, Trouble, path_of
 from jobfs.planner.guards import Side
 from jobfs.planner.naming import parse_hidden
@@ -90,6 +91,7 @@ class Reporter:
             "lastListingSecondsAgo": self._ago_s(session.feed.listed_at_s),
             "listings": session.feed.listings,
             "offline": session.offline.cause if session.offline is not None else None,
+            "isDiskFull": isinstance(session.offline, StateFull),
             "isFrozen": session.feed.is_frozen,
             "guard": session.guard.detail or None,
             "guardNext": _guard_next(session, self.instance),

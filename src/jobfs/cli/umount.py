@@ -11,9 +11,9 @@ import typer
 from jobfs.cli.failures import UNSENT
 from jobfs.cli.left import tell_left
 from jobfs.cli.points import is_mounted
-from jobfs.cli.terminal import Progress, progress, say, tell
+from jobfs.cli.terminal import Progress, many, progress, say, tell
 from jobfs.engine.leftover import unsynced_of
-from jobfs.errors import DeadlineExceeded, MountError
+from jobfs.errors import DeadlineExceeded, Interrupted, MountError
 from jobfs.fuse.mounting import detach
 from jobfs.workspace.instance import MOUNT, Instance, instances, is_locked
 from jobfs.workspace.states import real_directory
@@ -45,7 +45,10 @@ def umount(
                     one.write_ended()
         return
     with progress("sending what is left") as display:
-        told = found.ask("stop", force=force, timeout_s=None, until_end=True, on_progress=_shower(display))
+        try:
+            told = found.ask("stop", force=force, timeout_s=None, until_end=True, on_progress=_shower(display))
+        except KeyboardInterrupt:
+            raise Interrupted("stopped waiting; it goes on sending, and ends then", "see 'jobfs status'") from None
     is_left = tell_left(unsynced_of(told))
     _say_done(found)
     if is_left:
@@ -54,7 +57,7 @@ def umount(
 
 def _shower(display: Progress) -> Any:
     def show(left: object) -> None:
-        display.show(f"sending {left} changes")
+        display.show(f"sending {many(left, 'change')}" if isinstance(left, int) else "sending what is left")
 
     return show
 
