@@ -382,3 +382,16 @@ def test_commands_with_a_final_slash_and_spaces_in_names(studio: RunningServer, 
 def test_a_name_that_the_locale_cannot_say_is_told_all_the_same(studio: RunningServer, job: str) -> None:
     studio.put_item(job, "maße/größe.txt", b"1")
     assert as_process("ls", f"{job}:/maße", PYTHONIOENCODING="ascii").ok() == "gr\\xf6\\xdfe.txt\n"
+
+
+def test_du_counts_what_a_directory_holds_the_largest_first(studio: RunningServer, job: str) -> None:
+    for path, size in (("t/small", 3), ("t/d/a", 2000), ("t/d/deep/b", 48), ("t/e/c", 10)):
+        studio.put_item(job, path, b"x" * size)
+    told = in_process("du", f"{job}:/t").ok().splitlines()
+    assert told == ["2.0 KiB\t2\td/", "10 B\t1\te/", "3 B\t\tsmall", "2.0 KiB in 4 files"]
+    inner = json.loads(in_process("du", f"{job}:/t/d", "--json").ok())
+    assert (inner["total"]["size"], [one["path"] for one in inner["parts"]]) == (2048, ["t/d/a", "t/d/deep"])
+    assert in_process("du", f"{job}:/t/small").ok() == "3 B in 1 file\n"
+    assert in_process("du", f"{job}:/nothing").code == 4
+    in_process("mkdir", f"{job}:/empty").ok()
+    assert in_process("du", f"{job}:/empty").ok() == "0 B in 0 files\n"

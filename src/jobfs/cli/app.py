@@ -24,7 +24,7 @@ COMMANDS = {
     **{name: name for name in ("push", "revert", "history", "restore", "undelete", "pull", "outputs")},
     **{name: name for name in ("conflicts", "resolve", "sync", "forget", "jobs", "runs")},
     "service": "background",
-    **{name: name for name in ("ls", "tree", "cat", "get", "put", "rm", "mv", "mkdir", "chmod", "find", "serve")},
+    **{name: name for name in ("ls", "tree", "du", "cat", "get", "put", "rm", "mv", "mkdir", "chmod", "find", "serve")},
     "demo": "demo",
     "fsck": "fsck",
     "report": "bundle",
