@@ -26,7 +26,7 @@ from jobfs.workspace.meter import Meter
 _REDRAW_S = 0.2
 _SCALE = 1000
 _GAP = 2
-_READABLE = 12
+_READABLE = 20
 """A column is at least this wide, or as its longest word."""
 
 
@@ -64,7 +64,7 @@ def _print_records(
         told = [(heading in whole, cell) for heading, cell in zip(headings, row, strict=True) if cell]
         console.print(Text("  ".join(cell for is_whole, cell in told if is_whole)), soft_wrap=True)
         rest = Text("  ".join(cell for is_whole, cell in told if not is_whole), overflow="fold")
-        console.print(Padding(rest, (0, 0, 0, 2)))
+        console.print(Padding(rest, (0, 0, 0, 2), expand=False))
 
 
 def show_pages(pages: Iterable[Sequence[str]]) -> None:
