@@ -12,7 +12,8 @@ import pytest
 from commands import COMMAND, as_process, in_process
 
 from jobfs import __version__, errors
-from jobfs.cli.failures import EXIT_CODES, of_local_file
+from jobfs.cli.app import COMMANDS
+from jobfs.cli.failures import ELSEWHERE, EXIT_CODES, of_local_file
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
 
@@ -179,3 +180,11 @@ def test_arguments_that_make_no_sense_are_told_in_one_line_with_what_to_do_next(
 def test_without_a_command_the_help_is_shown(state_dir: Path, words: list[str]) -> None:
     outcome = in_process(*words)
     assert (outcome.code, "Commands:" in outcome.out + outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize("word", ELSEWHERE)
+def test_a_word_of_other_programs_is_answered_with_ours(word: str) -> None:
+    refused = in_process(word, "a", "b")
+    assert (refused.code, refused.err) == (2, f"jobfs: no such command '{word}'\n  next: {ELSEWHERE[word]}\n")
+    assert set(re.findall(r"jobfs ([a-z]+)", ELSEWHERE[word])) <= set(COMMANDS)
+    assert word not in COMMANDS

@@ -6,6 +6,7 @@ A message says what and why in one line, and what to do next in another. A trace
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 from typing import Any
 
@@ -34,6 +35,25 @@ EXIT_CODES = {
     130: "stopped by the user",
 }
 """Every exit code with its meaning; the help and the README show the same table."""
+
+ELSEWHERE = {
+    **dict.fromkeys(("cp", "copy", "copyto"), "jobfs put sends files, jobfs get brings them"),
+    **dict.fromkeys(("size", "ncdu", "about"), "jobfs du JOB"),
+    **dict.fromkeys(("lsl", "lsf", "lsd", "dir"), "jobfs ls -l JOB:/PATH"),
+    **dict.fromkeys(("delete", "deletefile", "purge", "rmdir"), "jobfs rm JOB:/PATH"),
+    **dict.fromkeys(("move", "moveto", "rename"), "jobfs mv JOB:/PATH JOB:/PATH"),
+    **dict.fromkeys(("unmount", "stop"), "jobfs umount DIR"),
+    **dict.fromkeys(("config", "configure"), "jobfs login"),
+    "bisync": "jobfs sync JOB DIR --once",
+    "check": "jobfs sync JOB DIR --dry-run",
+    "pause": "jobfs hold DIR",
+    "resume": "jobfs hold DIR --off",
+    "list": "jobfs jobs list",
+    "log": "jobfs logs DIR",
+}
+"""What the words of rclone and Dropbox are here; docs/coming-from.md has the whole of it."""
+
+_NO_COMMAND = re.compile(r"no such command '([^']*)'")
 
 UNSENT = 11
 TO_DO = 12
@@ -90,7 +110,11 @@ def of_usage(error: Any) -> JobfsError:
     path = getattr(error.ctx, "command_path", None) or "jobfs"
     command = path.removeprefix("jobfs").strip()
     about = f"{command}: " if command else ""
-    return SettingsError(f"{about}{words[:1].lower()}{words[1:]}", f"see {path} --help")
+    cause = f"{words[:1].lower()}{words[1:]}"
+    unknown = _NO_COMMAND.match(cause) if not command else None
+    if unknown is not None and unknown[1] in ELSEWHERE:
+        return SettingsError(unknown[0], ELSEWHERE[unknown[1]])  # what the parser takes it for is only spelt alike
+    return SettingsError(f"{about}{cause}", f"see {path} --help")
 
 
 def of_bug(error: Exception) -> JobfsError:
