@@ -488,15 +488,16 @@ def test_vim_saves_a_file_in_one_save_whatever_its_backupcopy(log: RequestLog, t
 
 
 @pytest.mark.mount
+@pytest.mark.parametrize("items", [1, 2, 100, 250])
 def test_the_command_that_mounts_asks_for_no_more_than_the_budget(
-    log: RequestLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: RequestLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items: int
 ) -> None:
     for name in ("CONFIG", "STATE"):
         monkeypatch.setenv(f"JOBFS_{name}_DIR", str(tmp_path / name))
     monkeypatch.setenv("PYTHONPATH", str(Path(jobfs.__file__).parents[1]))  # the background process starts elsewhere
     monkeypatch.setenv("JOBFS_URL", log.server.url)
     monkeypatch.setenv("JOBFS_API_KEY", log.server.api_key)
-    job = new_job(log, {f"{number}": None for number in range(250)})
+    job = new_job(log, {f"{number}": None for number in range(items)})
     point = tmp_path / "mnt"
     point.mkdir()
     log.forget()
@@ -511,4 +512,4 @@ def test_the_command_that_mounts_asks_for_no_more_than_the_budget(
     first, others = asked[:2], asked[2:]
     assert others.count("status") <= took_s / FeedTimes().status_s  # of the feed, after its first pause
     assert sorted(first) == ["list", "status"]  # how many there are is asked beside the look
-    assert [word for word in others if word != "status"] == ["list"] * ceil((250 - 1) / 99)
+    assert [word for word in others if word != "status"] == ["list"] * ceil((items - 1) / 99)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from simulated_store import BadDisk
 
 from jobfs.engine.compose import mirror_session
 from jobfs.engine.feed import FeedTimes
+from jobfs.engine.listing import Observation
 from jobfs.engine.session import Options, Session, random_token
 from jobfs.engine.workspace import Clock
 from jobfs.model import ROOT, NodeId
@@ -103,6 +104,7 @@ async def mounted(
     clock: Clock | None = None,
     tokens: Callable[[], str] = random_token,
     disk: BadDisk | None = None,
+    observed: Awaitable[Observation] | None = None,
 ) -> AsyncIterator[Mounted]:
     """Open a workspace in a directory, as ``jobfs mount`` does."""
     state = State.open(directory) if disk is None else State.open(directory, connect=disk.connect, system=disk)
@@ -117,7 +119,7 @@ async def mounted(
             clock=clock,
             tokens=tokens,
         )
-        await session.start(wait_for_listing=True)
+        await session.start(wait_for_listing=True, observed=observed)
         vfs = Vfs(session, reports={"status": lambda: {"host": "testhost"}})
         mount = Mounted(vfs, session, remote)
         await session.drain(DEADLINE_S)

@@ -153,12 +153,6 @@ class Items:
         answer = await self._transport.json(self._call("GET", self._path, self._subject, query=query))
         return self._page(answer)
 
-    async def total(self) -> int | None:
-        """Return how many items the server says there are; None where it does not tell."""
-        query = {"take": "1", "skip": "0"}
-        answer = await self._transport.json(self._call("GET", self._path, self._subject, query=query))
-        return self._page(answer).total
-
     async def list_all(self, most: int = MOST_ITEMS) -> list[Item]:
         """Return the union of all pages, by id, in one pass without the proofs of protocol P.
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from jobfs.api.workspace import Workspace
 from jobfs.cli.order import Order
 from jobfs.engine.listing import Observation, observe
-from jobfs.engine.remote import Remote
+from jobfs.engine.remote import Page, Remote
 from jobfs.store.lock import DirectoryLock
 from jobfs.workspace.instance import telling_whose
 from jobfs.workspace.line import Line, meter_of
@@ -44,12 +44,13 @@ class HeadStart:
         self.meter = meter
         self._lock: DirectoryLock | None = lock
         self.observed: asyncio.Task[Observation] | None = None
-        self._total: asyncio.Task[int | None] | None = None
+        self._sample: asyncio.Task[Page] | None = None
         if (directory / STATE_NAME).exists():
             self.status = _begun(remote.status(), "first-status")
         else:
-            self._total = _begun(remote.total(), "first-total") if isinstance(remote, Workspace) else None
-            self.observed = _begun(observe(remote, time.monotonic, self._total), "first-listing")
+            if isinstance(remote, Workspace):  # the list of a run comes whole
+                self._sample = _begun(remote.list_page(skip=0, take=1), "first-sample")
+            self.observed = _begun(observe(remote, time.monotonic, self._sample), "first-listing")
             self.status = _begun(_status_of(self.observed), "first-status")
 
     def take_lock(self) -> DirectoryLock:
@@ -61,7 +62,7 @@ class HeadStart:
 
     async def aclose(self) -> None:
         """End what is still under way, and give up the lock unless it was taken over."""
-        tasks = [task for task in (self.status, self.observed, self._total) if task is not None]
+        tasks = [task for task in (self.status, self.observed, self._sample) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

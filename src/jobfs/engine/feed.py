@@ -295,6 +295,8 @@ class Feed:
         self._listing_pause_s = (
             self._times.ended_s if changed else min(self._listing_pause_s * 1.5, self._times.ended_max_s)
         )
+        if seen.is_beside:
+            self._listing_pause_s = self._times.active_s
         self.listed_at_s, self._listed_wall_ns = seen.ended_s, listed_wall_ns
         took_s = self._now_s() - seen.began_s
         # One that took far longer than the one before was held up by the network, which is no reason to rest.

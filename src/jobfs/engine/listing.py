@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from jobfs.engine.remote import Page, Remote
 from jobfs.errors import ProtocolViolation
@@ -25,6 +24,9 @@ PAGE_ROWS = 100
 PARALLEL_PAGES = 16
 
 _PASSES = 3
+
+_SAMPLE_S = 0.1
+"""How much longer than the look at the job its sample may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +49,50 @@ class Observation:
     """The job's status and then a listing.
 
     :param began_s, ended_s: when, by a clock that never jumps.
+    :param is_beside: the listing was taken beside the look, not after it: what the job wrote last may not be in it.
     """
 
     status: str
     listing: Listing
     began_s: float
     ended_s: float
+    is_beside: bool = False
 
 
-async def observe(
-    remote: Remote, now_s: Callable[[], float], expected: asyncio.Task[int | None] | None = None
-) -> Observation:
+async def observe(remote: Remote, now_s: Callable[[], float], sample: asyncio.Task[Page] | None = None) -> Observation:
     """Look at the job, and then list every item: what a job wrote before its end is in the listing that follows.
 
-    :param expected: see ``take_listing``. :raises ApiError: as ``take_listing``.
+    :param sample: the first row of the list, asked for beside the look: it tells how many there are, so that no page
+        has to wait for the first one. Where it is all that there is, it is the listing. A late one is not waited for.
+    :raises ApiError: as ``take_listing``.
     """
     began_s = now_s()
     status = await remote.status()
-    return Observation(status, await take_listing(remote, expected), began_s, now_s())
+    page = await _taken(sample) if sample is not None else None
+    if page is not None and page.total == len(page.items) and not page.malformed:
+        return Observation(status, Listing(page.items, True, 1), began_s, now_s(), is_beside=True)
+    listing = await take_listing(remote, page.total if page is not None else None)
+    return Observation(status, listing, began_s, now_s())
 
 
-async def take_listing(remote: Remote, expected: asyncio.Task[int | None] | None = None) -> Listing:
+async def _taken(sample: asyncio.Task[Page]) -> Page | None:
+    """Return a sample; None where it is late, or could not be had: that, the pages will be told as well."""
+    await asyncio.wait({sample}, timeout=_SAMPLE_S)
+    is_here = sample.done() and not sample.cancelled() and sample.exception() is None
+    return sample.result() if is_here else None
+
+
+async def take_listing(remote: Remote, expected: int | None = None) -> Listing:
     """List every item.
 
-    :param expected: finds out how many there may be. Where it ends before the first page is here, the others are asked
-        for at once; what the pages themselves tell decides all the same. It is ended with the listing.
+    :param expected: how many there probably are: their pages are asked for at once. What these tell decides.
     :raises ApiError: a page could not be had.
     :raises ProtocolViolation: there are more than ``MOST_ITEMS``.
     """
     union: dict[ItemId, Item] = {}
     requests = malformed = 0
     for _ in range(_PASSES):
-        pages = await (_pass(remote) if expected is None else _pass_expecting(remote, expected))
+        pages = await _pass(remote, expected)
         expected = None
         requests += len(pages)
         malformed = sum(page.malformed for page in pages)
@@ -92,37 +106,19 @@ async def take_listing(remote: Remote, expected: asyncio.Task[int | None] | None
     return Listing(list(union.values()), False, requests, malformed)
 
 
-async def _pass(remote: Remote) -> list[Page]:
-    return await _from(remote, await remote.list_page(skip=0, take=PAGE_ROWS))
-
-
-async def _pass_expecting(remote: Remote, expected: asyncio.Task[int | None]) -> list[Page]:
-    """Make a pass that does not wait for its first page to tell the total, if something else tells it sooner."""
+async def _pass(remote: Remote, expected: int | None) -> list[Page]:
+    if expected is None or not PAGE_ROWS < expected <= MOST_ITEMS:
+        return await _from(remote, await remote.list_page(skip=0, take=PAGE_ROWS))
     first = asyncio.create_task(remote.list_page(skip=0, take=PAGE_ROWS))
-    others: list[Page] = []
     try:
-        await asyncio.wait({first, expected}, return_when=asyncio.FIRST_COMPLETED)
-        total = _result(expected)
-        if total is not None and PAGE_ROWS < total <= MOST_ITEMS:
-            others = await _others(remote, _skips(total, PAGE_ROWS), PAGE_ROWS)
+        others = await _others(remote, _skips(expected, PAGE_ROWS), PAGE_ROWS)
         page = await first
     finally:
-        await _end(first, expected)
-    if others and page.total == total and _rows(page) == PAGE_ROWS:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    if page.total == expected and _rows(page) == PAGE_ROWS:
         return [page, *others]
     return await _from(remote, page)
-
-
-def _result(expected: asyncio.Task[int | None]) -> int | None:
-    """Return what is expected, if anything is by now: a failure will be met by the pages as well."""
-    is_known = expected.done() and not expected.cancelled() and expected.exception() is None
-    return expected.result() if is_known else None
-
-
-async def _end(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _from(remote: Remote, first: Page) -> list[Page]:
