@@ -29,6 +29,7 @@ EXCEPTIONS = {
     "cli/background.py": "services of systemd and launchd",
     "cli/checks.py": "looks at FUSE and at the limits of this system, each where it is there",
     "cli/device.py": "looks for FUSE, after it has refused Windows",
+    "cli/launch.py": "branches off where that is known to work, and launches an interpreter elsewhere",
     "engine/hydrator.py": "reads of programs in a mount",
     "server/command.py": "ends a command with its children where there are process groups",
     "server/runner.py": "ends what a killed server left, where there is /proc",

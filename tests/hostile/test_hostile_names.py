@@ -72,7 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     studio = HostileStudio()
     for path in (*TWINS, *BAD):
         studio.add(path, path.encode())
-    studio.add(LEFT, b"half saved")
+    studio.add(LEFT, b"half saved", updatedAt="2020-01-01T00:00:00.000Z")
     studio.add(".jobfs", b"mine")
     studio.add("twice", b"one")
     studio.add("twice", b"two")

@@ -209,11 +209,14 @@ def test_times_are_compared_only_where_they_can_be(one: str, other: str, expecte
 def test_what_was_cut_off_under_a_hidden_name_is_told_after_an_hour_and_what_lies_in_it_with_it() -> None:
     name = ".report.txt.jobfs-abcdefgh.old"
     hidden = [item(name), folder("d/.x.jobfs-abcdefgh.old", 2), item("d/.x.jobfs-abcdefgh.old/inner", 3)]
-    seen = build_view([*hidden, item(".y.jobfs-abcdefgh.new", 4, at=TIMES[2])]).hidden
-    at = datetime.fromisoformat(TIMES[0])
-    assert left_behind(seen, at + timedelta(minutes=59)) == ()
-    told = left_behind(seen, at + timedelta(minutes=61))
-    assert [(one.path, one.trouble) for one in told] == [
-        (name, Trouble.HIDDEN),
-        ("d/.x.jobfs-abcdefgh.old", Trouble.HIDDEN),
-    ]
+    items = [*hidden, item(".y.jobfs-abcdefgh.new", 4, at=TIMES[2]), item("elsewhere", 5)]
+    seen = build_view(items).hidden
+
+    def told(minutes: int, *known: Item) -> list[tuple[str, Trouble]]:
+        newest = (datetime.fromisoformat(TIMES[0]) + timedelta(minutes=minutes)).isoformat()
+        listing = [*items, item("newest", 6, at=newest)]
+        return [(one.path, one.trouble) for one in left_behind(seen, listing, {one.id for one in known})]
+
+    assert told(59) == []
+    assert told(61) == [(name, Trouble.HIDDEN), ("d/.x.jobfs-abcdefgh.old", Trouble.HIDDEN)]
+    assert told(61, hidden[0], hidden[1]) == []

@@ -16,7 +16,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -321,8 +320,10 @@ class Feed:
         changed = changed_nodes(self._trees.remote, found.tree)
         self._trees.remote = Tree.of(found.tree)
         self._trees.end_listing(epoch)
-        now = datetime.fromtimestamp(self._workspace.clock.wall_ns() // 10**9, UTC)
-        self._listed = (*view.problems, *left_behind(view.hidden, now), *_unreadable(listing), *self._rules.problems)
+        base = self._trees.state.base.entries() if view.hidden else ()
+        known = {entry.item for entry in base if entry.item is not None}
+        left = left_behind(view.hidden, listing.items, known)
+        self._listed = (*view.problems, *left, *_unreadable(listing), *self._rules.problems)
         self.opaque = found.opaque if not listing.malformed else frozenset(self._trees.remote)
         is_plain = listing.is_stable and not (held or doubtful or view.hidden)
         self._last = (fingerprint, self._trees.changes) if is_plain else None

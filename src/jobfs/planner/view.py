@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from jobfs.model import (
     MAX_NAME_BYTES,
     MAX_PATH_UNITS,
     Item,
+    ItemId,
     Kind,
     Lifecycle,
     Problem,
@@ -59,20 +60,23 @@ def build_view(items: Iterable[Item]) -> View:
     return builder.finish()
 
 
-def left_behind(hidden: Iterable[Item], now: datetime) -> tuple[Problem, ...]:
+def left_behind(hidden: Iterable[Item], items: Iterable[Item], known: Container[ItemId]) -> tuple[Problem, ...]:
     """Return what the user has to know of hidden items: those that nobody has finished within an hour.
 
-    A save hides a file for moments. What stays hidden was cut off on another machine, and may be the only copy.
+    A save hides a file for moments. What stays hidden was cut off on another machine, and may be the only copy. The
+    hour is the server's, up to the newest change in the listing: its clock is compared with no other (contract I-39).
 
-    :param hidden: of a view. :param now: with an offset.
+    :param hidden: of a view. :param items: of the same listing. :param known: what is ours to finish.
     """
+    strange = [item for item in hidden if naming.is_hidden_name(item.path.rpartition("/")[2]) and item.id not in known]
+    newest = max(filter(None, (time_of(item.updated_at) for item in items)), default=None) if strange else None
     detail = "cut off while it was saved or replaced elsewhere; the server has it under this hidden name"
     return tuple(
         Problem(None, _clipped(item.path), Trouble.HIDDEN, f"{detail} (item {_clipped(item.id)})")
-        for item in hidden
-        if naming.is_hidden_name(item.path.rpartition("/")[2])
+        for item in strange
+        if newest is not None
         and (changed := time_of(item.updated_at)) is not None
-        and now - changed > _FINISHED_WITHIN
+        and newest - changed > _FINISHED_WITHIN
     )
 
 
