@@ -1,13 +1,8 @@
 """Bytes: open, read, write, truncate, and what must hold at close and fsync.
 
 Where the bytes are (design, section 6): a clean file that was never read has none here, and a read of it waits for its
-download; the first write brings the whole file here unless it truncates. From then on the blob is the file.
-
-**Invariant: before the first byte of a clean blob changes, the store says durably (against the death of the process)
-that the file is dirty.** A crash can therefore lose no write that a program saw acknowledged, nor pass off changed
-bytes as clean.
-
-**Invariant: a pinned blob never changes**: who writes copies it first, so an upload sends one version.
+download; the first write brings the whole file here unless it truncates (``writable``). From then on the blob is the
+file.
 """
 
 from __future__ import annotations
@@ -17,19 +12,17 @@ import errno
 import mmap
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
-from jobfs.engine.history import MOST_COPIED_BYTES
 from jobfs.engine.hydrator import Hydrator
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import DeadlineExceeded, StateError
-from jobfs.model import BlobId, Content, Kind, LocalNode, NodeId, Permission
+from jobfs.errors import DeadlineExceeded
+from jobfs.model import Content, Kind, LocalNode, NodeId, Permission
 from jobfs.store.blobs import disk_errors
 from jobfs.vfs.inodes import Handle, InodeTable, OpenInode
 from jobfs.vfs.namespace import EMPTY_SHA256, MAX_FILE_BYTES, Namespace, fail
+from jobfs.vfs.writable import Writable
 
-_INLINE_COPY_BYTES = 4 << 20
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE = 2
 _FALLOC_ZERO_RANGE = 16
@@ -47,6 +40,7 @@ class Files:
         self._namespace = namespace
         self._hydrator = hydrator
         self._history = workspace.history
+        self._writable = Writable(workspace, namespace, hydrator)
 
     # -- handles
 
@@ -226,7 +220,7 @@ class Files:
         if record is None:
             raise fail(errno.ESTALE)
         if record.blob is None and inode.is_detached:
-            record = self._adopt_kept(inode, record)
+            record = self._writable.adopt_kept(inode, record)
         if inode.descriptor is not None and inode.blob == record.blob:
             return inode.descriptor
         inode.close_descriptor()
@@ -236,21 +230,13 @@ class Files:
         inode.blob = record.blob
         return inode.descriptor
 
-    def _adopt_kept(self, inode: OpenInode, record: LocalNode) -> LocalNode:
-        """Take over bytes that arrived after the name was gone."""
-        blob = self._hydrator.take_kept(inode.node)
-        if blob is not None:
-            record = replace(record, blob=blob)
-            inode.record = record
-        return record
-
     # -- writing
 
     def write_now(self, handle: Handle, data: bytes | memoryview, offset: int) -> int | None:
         """Write at once and return the count, or return None where ``write`` must bring bytes here first."""
         inode = handle.inode
         record = self._namespace.record(inode.node)
-        if not self._is_ready(inode, record) and not self._make_ready_now(inode, record):
+        if not self._writable.make_ready_now(inode, record):
             return None
         return self._write_ready(handle, data, offset)
 
@@ -261,7 +247,7 @@ class Files:
         :raises OSError: EFBIG, ENOSPC.
         :raises ApiError: the old bytes could not be had.
         """
-        await self._make_ready(handle.inode)
+        await self._writable.make_ready(handle.inode)
         return self._write_ready(handle, data, offset)
 
     def _write_ready(self, handle: Handle, data: bytes | memoryview, offset: int) -> int:
@@ -289,180 +275,6 @@ class Files:
         inode.is_unsaved = True
         self._workspace.touch(inode.node)
 
-    def _is_ready(self, inode: OpenInode, record: LocalNode) -> bool:
-        """Tell whether bytes may be changed in place: dirty in the store, open, and read by nobody as it is."""
-        content = record.content
-        return (
-            inode.descriptor is not None
-            and inode.blob == record.blob
-            and content is not None
-            and content.revision is None
-            and content.sha256 is None
-            and not self._blobs.is_pinned(inode.blob)  # type: ignore[arg-type]
-            and not (inode.is_detached and self._history.owns(inode.blob))
-        )
-
-    def _make_ready_now(self, inode: OpenInode, record: LocalNode) -> bool:
-        if inode.is_detached:
-            record = self._adopt_kept(inode, record)
-            if record.blob is None and record.content is not None and record.content.size:
-                return False  # a name is for a file that has its bytes, and these are still on the way
-            record = self._own_again(inode, record)
-        if record.content is None:
-            raise fail(errno.EINVAL)
-        if record.blob is None:
-            if record.content.size:
-                return False
-            self._set_blob(inode, record, self._new_blob(), 0)
-            return True
-        blob: BlobId | None = record.blob
-        if self._blobs.is_pinned(record.blob) or self._is_wanted(inode, record):
-            blob = self._copy_now(inode, record.blob, record.content.size)
-        if blob is None:
-            return False
-        self._set_blob(inode, record, blob, record.content.size)
-        return True
-
-    def _is_wanted(self, inode: OpenInode, record: LocalNode) -> bool:
-        """Tell whether the bytes as they are become a version: once for all writing until the last close.
-
-        A program that writes for hours sends many versions to the server; for its user that is one save.
-        """
-        return not (inode.is_kept or inode.is_detached) and self._history.wants_copy(record)
-
-    def _copy_now(self, inode: OpenInode, blob: BlobId, size: int) -> BlobId | None:
-        """Return a copy of a blob, or None where that would keep other programs waiting.
-
-        A copy for the history alone is not worth a failure: where there is no room for it the blob itself is returned.
-        """
-        try:
-            return self._blobs.copy(blob) if size <= _INLINE_COPY_BYTES else self._blobs.clone(blob)
-        except StateError:
-            if self._blobs.is_pinned(blob):
-                raise
-            inode.is_kept = True
-            return blob
-
-    def _own_again(self, inode: OpenInode, record: LocalNode) -> LocalNode:
-        """Give a file that lost its name bytes that it may change, and a name where a remote version took its own."""
-        shared = record.blob
-        if shared is None or not self._history.owns(shared):
-            return self._rescue(inode, record) if inode.was_replaced else record
-        size = record.content.size if record.content is not None else 0
-        copy: BlobId | None = None
-        with suppress(StateError):  # then the version gives way, and not the program
-            copy = self._blobs.copy(shared) if size <= MOST_COPIED_BYTES else self._blobs.clone(shared)
-        try:
-            with self._state.transaction():
-                if copy is None:
-                    self._history.give_back(shared)
-                record = replace(record, blob=copy or shared)
-                if inode.was_replaced:
-                    record = self._workspace.place_conflict_copy(record)
-        except StateError:
-            if copy is not None:
-                self._blobs.remove(copy)  # no row came to name it
-            raise
-        inode.record = record
-        if inode.was_replaced:
-            self._attach(inode)
-        return record
-
-    async def _make_ready(self, inode: OpenInode) -> None:
-        """Bring the file to where its bytes may be changed. What was read before an await is read again after it.
-
-        The kernel holds the file's lock meanwhile. Most of what has to wait did so when the file was opened.
-        """
-        inode.waiting += 1
-        try:
-            await self._await_ready(inode)
-        finally:
-            inode.waiting -= 1
-
-    async def _await_ready(self, inode: OpenInode) -> None:
-        while True:
-            record = self._namespace.record(inode.node)
-            if self._is_ready(inode, record) or self._make_ready_now(inode, record):
-                return
-            record = self._namespace.record(inode.node)
-            if record.blob is None:
-                if inode.is_detached:
-                    await self._hydrator.fetch_kept(record, is_locked=True)
-                    self._adopt_kept(inode, record)
-                else:
-                    await self._hydrator.fetch(record.id, is_locked=True)
-                continue
-            await self._copy_aside(inode, record.blob)
-
-    async def _copy_aside(self, inode: OpenInode, blob: BlobId) -> None:
-        try:
-            with self._blobs.pinned(blob):
-                copy = await asyncio.to_thread(self._blobs.copy, blob)
-        except StateError:
-            if self._blobs.is_pinned(blob):
-                raise
-            inode.is_kept = True  # it was for the history alone
-            return
-        record = self._namespace.record(inode.node)
-        if record.blob != blob or record.content is None:
-            self._blobs.remove(copy)
-            return
-        self._set_blob(inode, record, copy, record.content.size)
-
-    def _new_blob(self) -> BlobId:
-        blob = self._blobs.allocate()
-        os.close(self._blobs.open(blob, create=True))
-        return blob
-
-    def _set_blob(self, inode: OpenInode, record: LocalNode, blob: BlobId, size: int) -> None:
-        """Make a blob the inode's own, dirty in the store before it changes, and open it."""
-        old = record.blob if record.blob != blob else None
-        changed = replace(record, content=Content(size), blob=blob)
-        descriptor = inode.descriptor if inode.blob == blob else None
-        try:
-            if descriptor is None:
-                descriptor = self._blobs.open(blob)
-            if not inode.is_detached:
-                with self._state.transaction():
-                    self._state.put_local(changed)
-                    self._state.drop_refusal(record.id)
-                    if old is not None:
-                        self._history.replaced(record)
-        except BaseException:
-            if descriptor is not None and descriptor != inode.descriptor:
-                os.close(descriptor)
-            if record.blob != blob:
-                self._blobs.remove(blob)  # no row came to name it
-            raise
-        if inode.is_detached:
-            inode.record = changed
-        else:
-            inode.is_kept = inode.writers > 0
-            self._workspace.touch(record.id)  # also where nothing comes to be written: it is dirty now
-        if old is not None and not self._history.owns(old):
-            self._blobs.remove(old)
-        if descriptor != inode.descriptor:
-            inode.close_descriptor()
-            inode.descriptor, inode.blob = descriptor, blob
-        if record.blob is None:
-            self._hydrator.overtake(record.id)
-
-    def _rescue(self, inode: OpenInode, record: LocalNode) -> LocalNode:
-        """Give a place to an open file whose name a remote version took, before the first write after that.
-
-        What a program then writes and closes is kept as a conflict copy instead of vanishing with its last handle.
-        """
-        rescued = self._workspace.place_conflict_copy(record)
-        self._attach(inode)
-        return rescued
-
-    @staticmethod
-    def _attach(inode: OpenInode) -> None:
-        """Note that an open file has a name again."""
-        inode.is_detached = False
-        inode.was_replaced = False
-        inode.record = None
-
     # -- length
 
     def truncate_now(self, node: NodeId, size: int) -> bool:
@@ -476,7 +288,7 @@ class Files:
             if record.content is not None and record.content.size == size:
                 self._stamp(inode, record)
                 return True
-            if not self._is_ready(inode, record) and not self._make_ready_now(inode, record):
+            if not self._writable.make_ready_now(inode, record):
                 return False
             self._cut(inode, size)
             return True
@@ -489,7 +301,7 @@ class Files:
         if self.truncate_now(node, size):
             return
         with self._borrowed(node) as handle:
-            await self._make_ready(handle.inode)
+            await self._writable.make_ready(handle.inode)
             self._cut(handle.inode, size)
 
     def _check_truncate(self, node: NodeId, size: int) -> LocalNode:
@@ -522,18 +334,12 @@ class Files:
             self._stamp(inode, record)
             return
         if inode.is_detached:
-            record = self._without_bytes(inode, record)
-        if self._is_ready(inode, record):
+            record = self._writable.without_bytes(inode, record)
+        if self._writable.is_ready(inode, record):
             self._cut(inode, 0)
             return
-        self._set_blob(inode, record, self._new_blob(), 0)
+        self._writable.begin_anew(inode, record)
         self._note(inode, self._namespace.record(inode.node), 0)
-
-    def _without_bytes(self, inode: OpenInode, record: LocalNode) -> LocalNode:
-        """Take from a file that lost its name what the history has, for it is cut to nothing; see ``_own_again``."""
-        if self._history.owns(record.blob):
-            record = inode.record = replace(record, content=Content(0, EMPTY_SHA256), blob=None)
-        return self._rescue(inode, record) if inode.was_replaced else record
 
     def _stamp(self, inode: OpenInode, record: LocalNode) -> None:
         """Set the times of a file that was cut to the length that it has: that counts as a change (truncate(2))."""
@@ -556,7 +362,7 @@ class Files:
             raise fail(errno.EOPNOTSUPP)
         if offset + length > MAX_FILE_BYTES:
             raise fail(errno.EFBIG)
-        await self._make_ready(handle.inode)
+        await self._writable.make_ready(handle.inode)
         record = self._namespace.record(handle.inode.node)
         assert handle.inode.descriptor is not None  # noqa: S101 - just made ready
         assert record.content is not None  # noqa: S101
