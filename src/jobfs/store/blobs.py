@@ -144,7 +144,7 @@ class Blobs:
             except ImportError:
                 self._clones = False
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     raise
                 self._clones = False
         if not self._clones:
@@ -308,9 +308,11 @@ def _copy_sparse(system: System, source: int, sink: int) -> None:
         at = end
 
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""How the operating system says that a disk is full."""
+
 _FAILED = frozenset({errno.EIO, errno.EROFS})
-"""How the operating system says that a disk is full, and that it does not work."""
+"""How it says that one does not work."""
 
 
 class _DiskErrors:
@@ -324,7 +326,7 @@ class _DiskErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError):
             return
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StateFull(
                 "no space left for the local store", "free some disk space; nothing that was saved is lost"
             ) from error

@@ -33,8 +33,11 @@ from jobfs.model import (
     Trouble,
 )
 from jobfs.store.blobs import Blobs, disk_errors
+from jobfs.store.database import connect as connect_database
+from jobfs.store.database import fold_log
 from jobfs.store.history import Versions
 from jobfs.store.lock import DirectoryLock
+from jobfs.store.reserve import Reserve
 from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_node, local_row
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
 from jobfs.store.system import System
@@ -108,6 +111,7 @@ class State:
         self.directory = directory
         with disk_errors():
             self.blobs = Blobs(directory / "blobs", system)
+        self.reserve = Reserve(directory, system)
         self.local: Tree[LocalNode] = Tree(is_exclusive=True)
         self.base: Tree[Entry] = Tree()
         self.synced = SyncedView(self.local)
@@ -140,12 +144,13 @@ class State:
         lock = lock or DirectoryLock.take(directory)
         try:
             with database_errors(directory):
-                database = (connect or _connect)(directory / "state.db")
+                database = (connect or connect_database)(directory / "state.db")
             try:
                 state = cls(directory, database, lock, system)
                 with database_errors(directory):
                     state._prepare()
                     state._load()
+                state.reserve.take()
             except BaseException:
                 database.close()
                 raise
@@ -245,6 +250,11 @@ class State:
             if self._depth:
                 raise  # SQLite may have undone the transaction, so that nobody must go on in it: ``end`` says why
             raise state_error(error, self.directory) from error
+
+    def fold_log(self, room_bytes: int) -> bool:
+        """Let the next commits need no room, where that takes no more of it than this; see ``database.fold_log``."""
+        with database_errors(self.directory):
+            return fold_log(self._database, self.directory / "state.db", room_bytes)
 
     # -- numbers
 
@@ -564,14 +574,6 @@ def _is_in_circle(tree: Tree[LocalNode] | Tree[Entry], entry: LocalNode | Entry,
         at = tree.get(at.parent)
     below |= way
     return False
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.execute("PRAGMA wal_autocheckpoint = 4000")  # fewer waits for the disk; 16 MB of log at the most
-    return database
 
 
 _NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)

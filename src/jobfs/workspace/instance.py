@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from jobfs.errors import DeadlineExceeded, JobfsError, MountError, SettingsError, StateLocked
+from jobfs.store.blobs import FULL, disk_errors
 from jobfs.store.lock import DirectoryLock
+from jobfs.store.reserve import Reserve
 from jobfs.workspace.control import Address, NotAnswering, ask
 from jobfs.workspace.states import all_states, real_directory, state_root
 
@@ -53,15 +55,42 @@ class Instance:
     unsent: int = 0
 
     def write(self) -> None:
-        """Put the record in its place, as a whole."""
+        """Put the record in its place, as a whole: on a full disk with the room of the reserve, or of the old record.
+
+        :raises StateFull: there is not even that.
+        """
         names = ("kind", "directory", "url", "job", "transport", "pid", "started", "unsent")
         value = {name: getattr(self, name) for name in names}
         value["address"] = self.address.as_json() if self.address is not None else None
+        text = f"{json.dumps(value, indent=2)}\n".encode()
+        with disk_errors():
+            if not self._replace(text):
+                with Reserve(self.state).lent():
+                    is_there = self._replace(text)
+                if not is_there:
+                    self._write_over(text)
+
+    def _replace(self, text: bytes) -> bool:
+        """Write a new file and give it the place of the old one, or tell that there is no room for it."""
         temporary = self.state / f"{RECORD_NAME}.new"
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(value, file, indent=2)
-            file.write("\n")
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(text)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return False
         temporary.replace(self.state / RECORD_NAME)
+        return True
+
+    def _write_over(self, text: bytes) -> None:
+        """Write into the room of the old record, in one call that the death of the process cannot cut.
+
+        That an end is recorded is worth more than that a power cut leaves either record: an end has none of the address
+        of what ran, so that it fits; blanks fill the rest.
+        """
+        with (self.state / RECORD_NAME).open("r+b", buffering=0) as file:
+            file.write(text.ljust(os.fstat(file.fileno()).st_size))
 
     def write_ended(self, unsent: int = 0) -> None:
         """Note that it has ended.

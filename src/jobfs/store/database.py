@@ -1,0 +1,62 @@
+"""The connection to the database of a state, and its write-ahead log, which takes room of its own.
+
+A commit appends to the log. Once all of the log is in the database, the next commit begins it anew, over what it held:
+until it is as long again, commits need no room.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+_PAGE_BYTES = 4096
+_MOST_PAGES = 4000
+"""16 MB: the longer the log may grow, the fewer waits for the disk."""
+
+_LEAST_PAGES = 64
+_SHARE = 16
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database, without transactions of its own, for calls from any thread."""
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    pages = log_pages(_disk_bytes(path.parent))
+    database.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    database.execute(f"PRAGMA journal_size_limit = {pages * _PAGE_BYTES}")
+    return database
+
+
+def _disk_bytes(directory: Path) -> int:
+    """Return the size of a disk; where the system does not tell, all that there could be."""
+    if sys.platform != "win32" and not hasattr(os, "statvfs"):
+        return sys.maxsize
+    return shutil.disk_usage(directory).total
+
+
+def log_pages(disk_bytes: int) -> int:
+    """Return how long the log may grow before it is brought into the database, in pages.
+
+    That is less than elsewhere where so much would be much of the disk.
+
+    :param disk_bytes: the size of the disk, free or not.
+    """
+    return max(_LEAST_PAGES, min(_MOST_PAGES, disk_bytes // _SHARE // _PAGE_BYTES))
+
+
+def fold_log(database: sqlite3.Connection, path: Path, room_bytes: int) -> bool:
+    """Bring the log into the database, so that the next commits are written over it; tell whether there was any.
+
+    :param room_bytes: by no more than this may the database's file grow for it. A log that would take more stays as it
+        is: half done, it would have used the room and be as long as before.
+    """
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+    if pages * page_bytes - path.stat().st_size > room_bytes:
+        return False
+    is_busy, frames, _ = database.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+    return not is_busy and frames > 0
