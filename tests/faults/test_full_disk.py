@@ -101,16 +101,16 @@ def test_a_write_that_finds_no_room_fails_and_what_was_closed_before_stays_and_i
     run(scenario())
 
 
-def test_bytes_written_before_the_disk_was_full_outlive_a_flush_that_found_no_room(disk: Disk) -> None:
+def test_bytes_written_before_the_disk_was_full_outlive_a_flush_that_found_no_room(tmp_path: Path) -> None:
     async def scenario() -> None:
         remote = ModelRemote()
-        async with mounted(disk.directory, remote) as mount:
+        async with mounted(tmp_path, remote) as mount:
             _, handle = mount.vfs.create(ROOT, "a", mode=0o644, flags=os.O_WRONLY)
             await mount.vfs.write(handle, b"written", 0)
-            disk.fill(mount.session.state)
+            fill_database(mount.session.state)
             errors = [await error_of(mount.vfs.flush(handle)), await error_of(mount.vfs.fsync(handle))]
             assert errors == [errno.ENOSPC, errno.ENOSPC]
-            disk.free(mount.session.state)
+            free_database(mount.session.state)
             await error_of(mount.vfs.flush(handle))
             mount.vfs.release(handle)
             await mount.settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +18,14 @@ class FailingDisk(BadDisk):
         self._failing: tuple[str, ...] = ()
         self._left = 0
         self._number = errno.EIO
+        self._asked: Counter[str] = Counter()
+
+    def asked(self, call: str) -> int:
+        """Return how often there was a call."""
+        return self._asked[call]
 
     def fault(self, call: str, *, needs_room: bool) -> int:
+        self._asked[call] += 1
         if call not in self._failing or not self._left:
             return 0
         self._left -= 1

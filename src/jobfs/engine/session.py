@@ -43,7 +43,7 @@ from jobfs.engine.side import LocalSide, Recorder
 from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, nodes_of
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError
+from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError, StateFull
 from jobfs.model import Item, ItemId, NodeId, Problem
 from jobfs.planner.guards import FEW
 from jobfs.planner.plan import Conflict, ConflictPolicy, LocalChange, Plan, Rebind, RemoteChange, Stage
@@ -338,9 +338,11 @@ class Session:
             self._to_mend = None
 
     def went_offline(self, error: JobfsError) -> None:
-        """Note that the server could not be reached or did not take us."""
+        """Note that the server could not be reached or did not take us, or that the disk is full."""
         for node in list(self._changes):
             self._tell(node)
+        if isinstance(error, StateFull):
+            self.cache.make_room()
         self.reach.lost(error)
 
     def went_online(self) -> None:

@@ -29,6 +29,7 @@ from jobfs.vfs.extended import ExtendedAttributes
 from jobfs.vfs.files import Files
 from jobfs.vfs.inodes import Handle, InodeTable
 from jobfs.vfs.namespace import Namespace, RenameFlags, fail
+from jobfs.vfs.room import retried, retried_later
 
 _CONFIRM_S = 1.0
 _SLOWEST_UPLOAD_BYTES_PER_S = 16 * 1024
@@ -186,27 +187,32 @@ class Vfs:
 
     # -- names
 
+    @retried
     def make(self, parent: NodeId, name: str, kind: Kind, *, mode: int, target: str = "") -> Attributes:
         """Make a file, directory, symlink, fifo or socket. ``mode`` is without the umask's bits."""
         self._refuse_control(parent, name)
         return self.namespace.attributes(self.namespace.make(parent, name, kind, mode=mode, target=target).id)
 
+    @retried
     def link(self, node: NodeId, parent: NodeId, name: str) -> Attributes:
         """Give a local-only file a further name; EPERM elsewhere."""
         self._refuse_control(parent, name)
         self.namespace.link(node, parent, name)
         return self.namespace.attributes(node)
 
+    @retried
     def unlink(self, parent: NodeId, name: str) -> None:
         """Remove a name of a file."""
         self._refuse_control(parent, name)
         self.namespace.unlink(parent, name)
 
+    @retried
     def rmdir(self, parent: NodeId, name: str) -> None:
         """Remove an empty directory."""
         self._refuse_control(parent, name)
         self.namespace.rmdir(parent, name)
 
+    @retried_later
     async def rename(
         self, parent: NodeId, name: str, new_parent: NodeId, new_name: str, flags: RenameFlags = RenameFlags.NONE
     ) -> None:
@@ -221,24 +227,28 @@ class Vfs:
 
     # -- attributes
 
+    @retried
     def set_mode(self, node: NodeId, mode: int) -> None:
         """Change the permission bits (chmod)."""
         if self.control.owns(node):
             raise fail(errno.EPERM)
         self.namespace.set_mode(node, mode)
 
+    @retried
     def set_times(self, node: NodeId, *, mtime_ns: int | None) -> None:
         """Set the time of the last change; None leaves it. The time of the last access is not kept."""
         if self.control.owns(node):
             raise fail(errno.EPERM)
         self.namespace.set_times(node, mtime_ns=mtime_ns)
 
+    @retried
     def truncate_now(self, node: NodeId, size: int) -> bool:
         """Set the length of a file, or return False where ``truncate`` has to wait."""
         if self.control.owns(node):
             raise fail(errno.EPERM)
         return self.files.truncate_now(node, size)
 
+    @retried_later
     async def truncate(self, node: NodeId, size: int) -> None:
         """Set the length of a file."""
         if self.control.owns(node):
@@ -249,6 +259,7 @@ class Vfs:
 
     # -- files
 
+    @retried
     def open(self, node: NodeId, flags: int) -> Handle:
         """Open a file; with O_TRUNC also empty it. Never waits for the network."""
         if not self.control.owns(node):
@@ -312,6 +323,7 @@ class Vfs:
             self.release(handle)
             raise
 
+    @retried
     def create(self, parent: NodeId, name: str, *, mode: int, flags: int) -> tuple[Attributes, Handle]:
         """Make and open a file; EEXIST where the name is taken, the caller having looked it up before."""
         self._refuse_control(parent, name)
@@ -329,6 +341,7 @@ class Vfs:
         """Return bytes that are here, or None where ``read`` has to wait."""
         return self.files.read_now(handle, size, offset)
 
+    @retried_later
     async def read(
         self, handle: Handle, size: int, offset: int, *, is_shared: Callable[[], bool] | None = None
     ) -> bytes:
@@ -357,10 +370,12 @@ class Vfs:
             self._failures[node] = _Failure(self.workspace.clock.monotonic_s() + _SAME_FAILURE_S, error)
             raise
 
+    @retried
     def write_now(self, handle: Handle, data: bytes | memoryview, offset: int) -> int | None:
         """Write, or return None where ``write`` has to wait."""
         return self.files.write_now(handle, data, offset)
 
+    @retried_later
     async def write(self, handle: Handle, data: bytes | memoryview, offset: int) -> int:
         """Write, bringing the file here before its first change.
 
@@ -369,6 +384,7 @@ class Vfs:
         with self._remembering_failure(handle.inode.node):
             return await self.files.write(handle, data, offset)
 
+    @retried
     def flush_now(self, handle: Handle) -> bool:
         """Serve close(2) at once, or return False where ``flush`` has to wait for the server."""
         if handle.snapshot is not None:
@@ -378,6 +394,7 @@ class Vfs:
         self.files.flush(handle)
         return True
 
+    @retried_later
     async def flush(self, handle: Handle) -> None:
         """Serve close(2): what was written is in the store before this returns."""
         if handle.snapshot is not None:
@@ -386,6 +403,7 @@ class Vfs:
         if self.write_through and handle.has_written:
             await self._push(handle)
 
+    @retried_later
     async def fsync(self, handle: Handle) -> None:
         """Serve fsync(2): on the local disk, or on the server where that was asked for."""
         if handle.snapshot is not None:
@@ -411,6 +429,7 @@ class Vfs:
                 f"the server has not taken the file within {patience_s:.0f} s", "it is kept here, and sent later"
             ) from None
 
+    @retried
     def fsync_directory(self, directory: NodeId) -> None:
         """Make the names of a directory durable against a power cut. Blocks for the local disk."""
         if not self.control.owns(directory):
@@ -426,6 +445,7 @@ class Vfs:
         if node not in self.table.inodes:
             self._failures.pop(node, None)  # who opens it now tries anew
 
+    @retried_later
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """Serve fallocate(2)."""
         with self._remembering_failure(handle.inode.node):
@@ -434,6 +454,15 @@ class Vfs:
     def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Serve lseek(2) with SEEK_DATA and SEEK_HOLE."""
         return self.files.seek(handle, offset, whence)
+
+    def make_room(self, subject: object) -> bool:
+        """Let clean copies give way on a full disk: see ``room``."""
+        size = 0
+        if isinstance(subject, Handle):
+            record = self.namespace.record(subject.inode.node)
+            size = record.content.size if record.content is not None else 0
+            self._failures.pop(subject.inode.node, None)
+        return self.session.cache.make_room(size)
 
     def space(self) -> tuple[int, int, int]:
         """Return block size, blocks and free blocks of the local store, which bounds what can be written."""
