@@ -322,3 +322,27 @@ def test_what_moves_out_of_a_renamed_directory_at_the_same_time_is_not_taken_alo
             assert await ending(mount) == {"c": b"moved", "e": None}
 
     play(tmp_path, story)
+
+
+def test_what_steps_aside_in_a_directory_that_somebody_replaces_does_not_stay_under_its_hidden_name(
+    tmp_path: Path,
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote(children_follow=False)
+        for path, data in (("d", None), ("d/b", b"ours"), ("d/c", b"replaced"), ("e", None)):
+            remote.put(path, data)
+        async with open_(remote) as mount:
+
+            async def put_another_there() -> None:
+                await remote.update(remote.item("d").id, path=".d.jobfs-0123abcd.old")
+                await remote.update(remote.item("e").id, path="d")
+                await mount.session.feed.poll()
+                remote.remove(".d.jobfs-0123abcd.old")
+
+            remote.meanwhile["update"] = put_another_there
+            await mount.rename("d/b", "d/c")
+            found = await ending(mount)
+            assert b"ours" in found.values()
+            assert not any(".jobfs-" in path for path in found)
+
+    play(tmp_path, story)

@@ -142,3 +142,16 @@ def test_a_conflict_copy_is_taken_back_where_its_winner_could_not_be_placed(tmp_
         program.write(b"more")
     found = run(desk.in_step())
     assert sorted(data for data in found.values() if data) == [b"more", b"there"]
+
+
+def test_a_new_file_whose_name_may_not_last_is_taken_back_until_it_does(tmp_path: Path) -> None:
+    class Forgetful(Disk):
+        def sync_directory(self, place: str) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), place)
+
+    desk = Desk(tmp_path)
+    desk.model.put("a", b"a")
+    summary = run(desk.sync(make_disk=Forgetful))
+    assert desk.tree() == {}  # nobody can move what is not known yet
+    assert "Input/output error" in "".join(problem.detail for problem in summary.problems)
+    assert run(desk.in_step()) == {"a": b"a"}

@@ -56,6 +56,7 @@ FOUND = {
     2018659: "a version that somebody had under a hidden name while our deletion waited was deleted",
     2106528: "one child that somebody deleted left its neighbours under their directory's hidden name",
     2405546: "a directory that came back from a hidden name left its children there, where they do not follow",
+    2420082: "what stepped aside in a directory that somebody replaced stayed under its hidden name",
     2406717: "a directory moved into one that stepped aside on its way into it: neither came to its place",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
@@ -67,6 +68,7 @@ FOUND_WITH_FOLDERS = {
     52: "a deletion that died or failed half-way left its file under a hidden name",
     2300985: "a file known by its hash alone, after a death, was downloaded again and again",
     2602587: "a file whose conflict copy was made, while its winner could not be placed, was two files to its writer",
+    2608425: "a new file whose name the disk did not keep was the user's when he moved it",
     2305962: "a file known by its hash alone, after a death, was to be removed again and again",
     98: "a download into a directory that the user renamed left its hidden file",
 }

@@ -399,6 +399,8 @@ class Pusher:
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         item = await move(self._remote, item_id, self._path(change.parent, change.name), on_doubt=on_doubt)
+        if change.parent != ROOT and self._trees.remote.get(change.parent) is None:
+            raise Overtaken  # somebody put another directory there meanwhile: what is in that is for a listing to tell
         if isinstance(change, Displace) and _is_other_version(base, item):
             await move(self._remote, item_id, before)  # changed since the listing: it must not be deleted unseen
             self._trees.observe(change.node, item)

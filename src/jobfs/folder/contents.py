@@ -183,6 +183,8 @@ class Contents:
                 failed[directory] = error
         for ready in placed:
             unsynced = failed.get(ready.place.rpartition("/")[0])
+            if unsynced is not None:
+                self._withdraw(ready)
             record = partial(self._record, ready) if unsynced is None else partial(_throw, unsynced)
             self._tell(ready, self._attempts.run(ready.change.node, ready.place, record))
 
@@ -199,6 +201,16 @@ class Contents:
             self._tell(ready, self._attempts.fail(ready.change.node, ready.place, error))
             return False
         return True
+
+    def _withdraw(self, ready: _Ready) -> None:
+        """Take a new file back whose name may not outlive a power cut, and which is therefore not recorded.
+
+        Wherever the user moved it, it would be taken for a file of his.
+        """
+        with suppress(OSError):  # where the disk fails in this too, the next scan finds it
+            seen = self._disk.look(ready.place) if isinstance(ready.change, planned.AddLocal) else None
+            if seen is not None and seen.is_same_file(ready.seen):
+                self._disk.remove_file(ready.place)
 
     @staticmethod
     def _tell(ready: _Ready, touched: set[NodeId]) -> None:
