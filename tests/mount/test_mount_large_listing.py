@@ -1,7 +1,7 @@
 """Programs are answered while a large listing is taken in: no step of the loop keeps them waiting.
 
-What counts is the processor time of the loop's thread between two looks of other tasks, which a busy machine does not
-change, unlike the time on the wall.
+What counts is the processor time of the loop's thread between two looks of other tasks, beside what a fixed piece of
+work takes at the same moment: other work on a processor's caches and on its twin slows both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,21 @@ Live = Any  # see live_mount
 
 ITEMS = 20_000
 BELOW = 100
-LONGEST_STEP_S = 0.1
+LONGEST_STEP = 8.0
+"""In yardsticks; about 0.1 s."""
+
+ANSWERED_S = 0.1
+
+
+def yardstick_s() -> float:
+    """Return the processor time that a fixed piece of work takes just now."""
+    times = []
+    for _ in range(5):
+        began = time.thread_time()
+        table = {number: str(number) for number in range(100_000)}
+        assert sum(map(len, table.values())) == 488_890
+        times.append(time.thread_time() - began)
+    return statistics.median(times)
 
 
 class StepWatch:
@@ -83,10 +97,11 @@ def test_programs_are_answered_while_twenty_thousand_new_items_are_taken_in(serv
     program.start()
     try:
         live.pull()
+        unit_s = yardstick_s()
     finally:
         is_over.set()
         program.join()
         live.call(watch.stop)
     assert len(os.listdir(live.path)) == ITEMS // BELOW + 1
-    assert watch.longest_s < LONGEST_STEP_S
-    assert statistics.median(times) < LONGEST_STEP_S
+    assert watch.longest_s < LONGEST_STEP * unit_s
+    assert statistics.median(times) < ANSWERED_S
