@@ -346,3 +346,17 @@ def test_what_steps_aside_in_a_directory_that_somebody_replaces_does_not_stay_un
             assert not any(".jobfs-" in path for path in found)
 
     play(tmp_path, story)
+
+
+def test_what_somebody_wrote_again_with_the_same_bytes_makes_room_for_what_is_renamed_over_it(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"ours")
+        remote.put("b", b"the same")
+        async with open_(remote) as mount:
+            assert await mount.read("b") == b"the same"
+            remote.put("b", b"the same")
+            await mount.rename("a", "b")
+            assert await ending(mount) == {"b": b"ours"}
+
+    play(tmp_path, story)

@@ -42,6 +42,10 @@ def base_changes(cases: Iterable[Case]) -> list[BaseChange]:
             entry = _agreed(case, case.local, case.remote)
             if entry is not None and entry != case.base:
                 changes.append(Acknowledge(entry))
+        elif case.base is not None and case.remote is not None and case.fate is Fate.GONE:
+            entry = _linked(case.base, case.remote)  # what is to be deleted is known by its present revision
+            if entry != case.base:
+                changes.append(Acknowledge(entry))
     return changes
 
 
@@ -56,11 +60,16 @@ def _agreed(case: Case, local: Entry, remote: Entry) -> Entry | None:
         entry = replace(entry, permission=remote.permission)
     if remote.kind is not Kind.FILE:
         return replace(entry, item=remote.item, is_shared=remote.is_shared)
-    if case.step is Step.PUSH and entry.content is not None and remote.content is not None:
-        if entry.content.revision != remote.content.revision:
-            entry = replace(entry, content=_proved(remote.content, entry.content))
-        return replace(entry, item=remote.item, is_shared=remote.is_shared)
+    if case.step is Step.PUSH and entry.content is not None:
+        return replace(_linked(entry, remote), item=remote.item, is_shared=remote.is_shared)
     return entry
+
+
+def _linked(entry: Entry, remote: Entry) -> Entry:
+    """Return an entry of base with the revision that the server has of the same bytes."""
+    if entry.content is None or remote.content is None or entry.content.revision == remote.content.revision:
+        return entry
+    return replace(entry, content=_proved(remote.content, entry.content))
 
 
 def _proved(content: Content, equal: Content | None) -> Content:
