@@ -12,7 +12,7 @@ from engine_harness import eventually
 from story_harness import REQUEST_S, Open, TimedRemote, doing, ending, make, play, remove
 
 from jobfs.engine.creations import LATE_S
-from jobfs.model import ROOT
+from jobfs.model import ROOT, Item
 from jobfs.planner.naming import Suffix, hidden_name
 
 # ----------------------------------------------------------------------------------------- open files
@@ -358,5 +358,34 @@ def test_what_somebody_wrote_again_with_the_same_bytes_makes_room_for_what_is_re
             remote.put("b", b"the same")
             await mount.rename("a", "b")
             assert await ending(mount) == {"b": b"ours"}
+
+    play(tmp_path, story)
+
+
+def test_what_somebody_wrote_into_a_file_of_ours_before_its_answer_came_is_not_deleted_with_it(tmp_path: Path) -> None:
+    class Slow(TimedRemote):
+        """A server whose answer to a create comes after something else."""
+
+        async def create_file(self, *args: Any) -> Item:
+            made = await super().create_file(*args)
+            await before_the_answer()
+            return made
+
+    async def story(open_: Open) -> None:
+        nonlocal before_the_answer
+        remote = Slow()
+        async with open_(remote) as mount:
+
+            async def write_and_list() -> None:
+                mount.vfs.unlink(*mount.place("a"))
+                remote.put("a", b"somebody's")
+                await mount.session.feed.poll()
+
+            before_the_answer = write_and_list
+            await mount.write("a", b"ours")
+            assert await ending(mount) == {"a": b"somebody's"}
+
+    async def before_the_answer() -> None:
+        raise AssertionError("the story sets this")
 
     play(tmp_path, story)

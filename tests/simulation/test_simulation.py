@@ -68,6 +68,7 @@ FOUND_WITH_FOLDERS = {
     52: "a deletion that died or failed half-way left its file under a hidden name",
     2300985: "a file known by its hash alone, after a death, was downloaded again and again",
     2602587: "a file whose conflict copy was made, while its winner could not be placed, was two files to its writer",
+    2641517: "a version written into a file of ours, and listed before our create was answered, was deleted",
     2609440: "a file that was written again with the same bytes was never deleted for what was renamed over it",
     2608425: "a new file whose name the disk did not keep was the user's when he moved it",
     2305962: "a file known by its hash alone, after a death, was to be removed again and again",

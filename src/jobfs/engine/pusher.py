@@ -314,9 +314,12 @@ class Pusher:
             self._local.snapshot(change.node) as snapshot,
             self._unanswered(path, change.node, snapshot.content),
         ):
+            listings = self._trees.listings
             item = await send(path, change, snapshot, mime_type)
             with self._answered(path):
                 self._acknowledge(change, item, snapshot, path)
+            if self._trees.listings != listings:  # one passed the item over, and may have shown another's version of it
+                self._trees.doubt(change.node)
 
     def _acknowledge(self, change: Upload, item: Item, snapshot: Snapshot, path: str) -> None:
         if item.size != snapshot.content.size:

@@ -27,6 +27,8 @@ class Trees:
         for entry in state.base.entries():
             self.remote.put(entry)
         self.epoch = 0
+        self.listings = 0
+        """Counts those that were taken in."""
         self.changes = 0
         """Counts what changed the remote tree besides the listings."""
         self.is_observed = False
@@ -222,6 +224,7 @@ class Trees:
     def end_listing(self, epoch: int) -> None:
         """Note that a listing was taken in, and forget what none can miss any more."""
         self.is_observed = True
+        self.listings += 1
         self._acknowledged = {node: at for node, at in self._acknowledged.items() if at >= epoch}
         self._doubted = {node: at for node, at in self._doubted.items() if at >= epoch}
         self._tombstones = {item: at for item, at in self._tombstones.items() if at >= epoch}
