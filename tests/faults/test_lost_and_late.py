@@ -6,6 +6,7 @@ Each test is one story; nothing sleeps, and the order of events is the same ever
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,47 @@ def test_a_create_done_late_is_undone_when_the_next_one_was_refused(tmp_path: Pa
             await asyncio.sleep(LATE_S / 2)
             remote.put("a", b"bytes")
             assert await ending(mount) == {"b": b"bytes"}
+
+    play(tmp_path, story)
+
+
+def test_a_create_done_late_where_another_file_is_being_made_is_undone(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        async with open_(remote) as mount:
+            slow = remote.fail(
+                "before", ("create_file", "a", OutcomeUnknown("slow")), ("find", "a", Unreachable("slow"))
+            )
+            await mount.write("a", b"first")
+            await eventually(lambda: not slow)
+            await mount.rename("a", "b")
+            await mount.settle()
+            remote.meanwhile["create_file"] = doing(lambda: remote.put("a", b"first"))
+            await mount.write("a", b"second")
+            assert await ending(mount) == {"a": b"second", "b": b"first"}
+
+    play(tmp_path, story)
+
+
+def test_a_create_done_late_is_undone_although_another_of_its_path_was_answered_meanwhile(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        async with open_(remote) as mount:
+            remote.meanwhile["create_file"] = partial(asyncio.sleep, 1)
+            await mount.write("a", b"first")
+            await asyncio.sleep(0.5)  # its create is under way
+            slow = remote.fail(
+                "before", ("create_file", "a", OutcomeUnknown("slow")), ("find", "a", Unreachable("slow"))
+            )
+            await mount.write("a.tmp", b"second")
+            await mount.rename("a.tmp", "a")
+            await eventually(lambda: not slow)
+            await mount.rename("a", "b")
+            await mount.settle()
+            assert remote.tree() == {"b": b"second"}
+            remote.meanwhile["create_file"] = doing(lambda: remote.put("a", b"second"))
+            await mount.write("a", b"third")
+            assert await ending(mount) == {"a": b"third", "b": b"second"}
 
     play(tmp_path, story)
 

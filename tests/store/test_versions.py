@@ -12,7 +12,7 @@ import pytest
 from jobfs.model import BlobId, Content, ItemId, NodeId, Permission, Revision
 from jobfs.store.history import Reason, Version
 from jobfs.store.schema import VERSION
-from jobfs.store.state import State
+from jobfs.store.state import Creation, State
 from jobfs.store.stock import read_stock
 
 OLD_TABLE = """
@@ -22,6 +22,9 @@ CREATE TABLE history (
     at_ns INTEGER NOT NULL
 );
 DROP TABLE approval;
+DROP TABLE creation;
+CREATE TABLE creation (path TEXT PRIMARY KEY, node INTEGER NOT NULL, size INTEGER, sha256 TEXT) WITHOUT ROWID;
+INSERT INTO creation VALUES ('made', 3, 4, 'ab'), ('made too', 70, NULL, NULL);
 PRAGMA user_version = 2;
 """
 
@@ -47,13 +50,16 @@ def test_a_state_of_the_version_before_keeps_what_it_had(tmp_path: Path) -> None
     state.close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as database:
         database.executescript(f"{OLD_TABLE} INSERT INTO history VALUES (5, 'a', {blob}, 4, 'lost a conflict', 1);")
-    assert [(one.path, one.blob) for one in read_stock(tmp_path).history.values()] == [("a", blob)]
+    stock = read_stock(tmp_path)
+    assert ([(one.path, one.blob) for one in stock.history.values()], stock.journalled) == ([("a", blob)], {3, 70})
     state = State.open(tmp_path)
     try:
         [kept] = state.versions.all()
         assert kept == Version("a", blob, Content(4), "lost a conflict", 1, number=5)
         assert state.blobs.path(blob).read_bytes() == b"lost"
         assert add(state, "b").number == 6
+        made = [Creation(1, "made", NodeId(3), Content(4, "ab")), Creation(2, "made too", NodeId(70), None)]
+        assert state.creations() == made
         assert state.check() == []
     finally:
         state.close()

@@ -16,7 +16,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 from jobfs.engine.lookup import delete, digest_of, get_if_there
 from jobfs.engine.remote import Remote
@@ -32,8 +34,28 @@ LATE_S = 60.0
 """So long after it was given up a request may still be done by the server."""
 
 
+@dataclass(slots=True, eq=False)
+class Unanswered:
+    """A create that was begun, and may yet make something.
+
+    :param is_doubted: it was sent twice, and only the second answer is known: the first may be done later.
+    :param given_up: nothing will be heard of it any more: the epoch and the loop's time when that became clear.
+    :param stranger: what stood at its path, and was compared, and is not what it makes.
+    """
+
+    record: Creation
+    is_doubted: bool = False
+    given_up: tuple[int, float] | None = None
+    stranger: Revision | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it makes something, from the root."""
+        return self.record.path
+
+
 class Creations:
-    """The unanswered creates of one workspace."""
+    """The unanswered creates of one workspace; there may be several at one path."""
 
     def __init__(self, remote: Remote, trees: Trees) -> None:
         self._remote = remote
@@ -41,68 +63,54 @@ class Creations:
         self.on_adopted: Callable[[NodeId], None] = lambda node: None
         trees.on_removed = self.forget_node
         trees.on_rebind = self.follow
-        self._open = {creation.path: creation for creation in trees.state.creations()}
-        self._doubted: set[str] = set()
-        self._strangers: dict[str, Revision] = {}
+        left = trees.state.creations()
+        self._open = {record.number: Unanswered(record, given_up=(0, 0.0)) for record in left}
+        self._numbers = count(1 + max(self._open, default=0))
         self._unclear: frozenset[str] = frozenset()
         """Where the last listing showed something of which it is not known yet whether it is ours."""
-        self._given_up: dict[str, tuple[int, float]] = dict.fromkeys(self._open, (0, 0.0))
-        """Of those of which nothing will be heard any more: the epoch and the loop's time when that became clear."""
 
     def follow(self, old: NodeId, new: NodeId) -> None:
         """Take the creates of a node for those of the one that has its place in base now: an atomic save does that."""
-        for path, creation in self._open.items():
-            if creation.node == old:
-                moved = Creation(path, new, creation.content)
+        for creation in self._open.values():
+            if creation.record.node == old:
+                moved = replace(creation.record, node=new)
                 with self._trees.state.transaction():
                     self._trees.state.put_creation(moved)
-                    self._trees.state.after_commit(partial(self._open.__setitem__, path, moved))
+                    self._trees.state.after_commit(partial(setattr, creation, "record", moved))
 
-    def begin(self, path: str, node: NodeId, content: Content | None) -> None:
+    def begin(self, path: str, node: NodeId, content: Content | None) -> Unanswered:
         """Remember a create that is about to be sent."""
-        creation = Creation(path, node, content)
+        creation = Unanswered(Creation(next(self._numbers), path, node, content))
         with self._trees.state.transaction():
-            self._trees.state.put_creation(creation)
-        if self._given_up.pop(path, None) is not None:
-            self._doubted.add(path)  # the earlier one may be done after this one
-        self._open[path] = creation
+            self._trees.state.put_creation(creation.record)
+        self._open[creation.record.number] = creation
+        return creation
 
-    def doubt(self, path: str) -> None:
-        """Note that a create is sent anew because the first one has not been done so far; it may be, later."""
-        self._doubted.add(path)
-
-    def end(self, path: str) -> None:
+    def end(self, creation: Unanswered) -> None:
         """Forget a create of which the outcome is known."""
-        if path in self._doubted:
-            self._doubted.discard(path)
-            self.give_up(path)
+        if creation.is_doubted:
+            creation.is_doubted = False
+            self.give_up(creation)
         else:
-            self._forget(path)
+            self._forget(creation)
 
-    def _forget(self, path: str) -> None:
+    def _forget(self, creation: Unanswered) -> None:
+        number = creation.record.number
         with self._trees.state.transaction():
-            self._trees.state.drop_creation(path)
-            self._trees.state.after_commit(partial(self._forgotten, path, self._open.get(path)))
-
-    def _forgotten(self, path: str, creation: Creation | None) -> None:
-        """Follow the store; a create that has begun at the same path since is another one."""
-        if self._open.get(path) is creation:
-            self._open.pop(path, None)
-            self._strangers.pop(path, None)
-            self._given_up.pop(path, None)
+            self._trees.state.drop_creation(number)
+            self._trees.state.after_commit(partial(self._open.pop, number, None))
 
     def forget_node(self, node: NodeId) -> None:
         """Forget the creates of a node that is removed because the server no longer has it.
 
         What one of them may still make is not what the user deleted.
         """
-        for path in [path for path, creation in self._open.items() if creation.node == node]:
-            self._doubted.discard(path)
-            self._forget(path)
+        for creation in [creation for creation in self._open.values() if creation.record.node == node]:
+            self._forget(creation)
 
-    def give_up(self, path: str) -> None:
-        """Leave a create to the listings: its outcome could not be found out."""
-        self._given_up[path] = (self._trees.epoch, asyncio.get_running_loop().time())
+    def give_up(self, creation: Unanswered) -> None:
+        """Leave a create to the listings: its outcome could not be found out, or not all of it."""
+        creation.given_up = self._trees.epoch, asyncio.get_running_loop().time()
 
     async def see(self, items: Sequence[Item], epoch: int, busy: Collection[NodeId]) -> set[ItemId]:
         """Take what unanswered creates made for ours, in a listing that is about to be taken in.
@@ -128,21 +136,21 @@ class Creations:
         doubtful: set[ItemId] = set()
         for creation in list(self._open.values()):
             item = at.get(creation.path)
-            since, given_up_s = self._given_up.get(creation.path, (epoch, 0.0))
-            is_open = since >= epoch or creation.node in busy
-            if is_open:
+            since, given_up_s = creation.given_up or (epoch, 0.0)
+            if since >= epoch or creation.record.node in busy:
                 doubtful |= {item.id} if item is not None else set()
                 continue
-            if item is not None and self._strangers.get(creation.path) != item.revision:
-                if not await self._is_made_by(creation, item):
-                    self._strangers[creation.path] = item.revision  # ours may still come, where this one goes
+            if item is not None and creation.stranger != item.revision:
+                if not await self._is_made_by(creation.record, item):
+                    creation.stranger = item.revision  # ours may still come, where this one goes
                 elif await self._adopt(creation, item, busy):
-                    self.end(creation.path)
+                    self.end(creation)
+                    del at[creation.path]
                     continue
                 else:
                     doubtful.add(item.id)  # its directory is as new as itself
             if asyncio.get_running_loop().time() - given_up_s > LATE_S:
-                self._forget(creation.path)
+                self._forget(creation)
         return doubtful
 
     async def resolve(self, path: str) -> bool:
@@ -151,15 +159,17 @@ class Creations:
         :return: whether it did; what was planned is outdated then.
         :raises ApiError: it could not be found out.
         """
-        creation = self._open.get(path)
-        if creation is None or path not in self._given_up:
+        given_up = [one for one in self._open.values() if one.path == path and one.given_up is not None]
+        if not given_up:
             return False
         found = await self._remote.find(path)
         known = self._known()
         for item in found:
-            if item.id not in known and await self._is_made_by(creation, item) and await self._adopt(creation, item):
-                self.end(path)
-                return True
+            for creation in given_up:
+                is_ours = item.id not in known and await self._is_made_by(creation.record, item)
+                if is_ours and await self._adopt(creation, item):
+                    self.end(creation)
+                    return True
         return False
 
     def owner(self, item: Item) -> NodeId | None:
@@ -180,11 +190,12 @@ class Creations:
         except NotFound:
             return False
 
-    async def _adopt(self, creation: Creation, item: Item, busy: Collection[NodeId] = ()) -> bool:
+    async def _adopt(self, unanswered: Unanswered, item: Item, busy: Collection[NodeId] = ()) -> bool:
         """Record that the server has an item of ours where it was made.
 
         :return: whether that is settled; if not, the next listing tells more.
         """
+        creation = unanswered.record
         above, _, name = creation.path.rpartition("/")
         parent = self._directory(above)
         state = self._trees.state
@@ -197,7 +208,7 @@ class Creations:
             return False
         if occupant is not None and await self._is_visible(state.base.get(occupant)):
             return False  # its former item was moved away by somebody, and not by a replace of ours
-        if creation.node in busy or self._open.get(creation.path) is not creation:
+        if creation.node in busy or self._is_overtaken(unanswered, creation):
             return False  # something was sent for the node while we looked
         if self.owner(item) is not None or state.base.child(parent, name) != occupant:
             return False
@@ -211,6 +222,12 @@ class Creations:
         self._trees.acknowledge(entry_of(item, node, parent, name, sha256))
         self.on_adopted(node)
         return True
+
+    def _is_overtaken(self, unanswered: Unanswered, record: Creation) -> bool:
+        """Tell whether a create is another node's by now, is settled, or another one is under way at its path."""
+        if unanswered.record is not record or self._open.get(record.number) is not unanswered:
+            return True
+        return any(one.path == record.path and one.given_up is None for one in self._open.values())
 
     async def _is_visible(self, entry: Entry | None) -> bool:
         found = await get_if_there(self._remote, entry.item) if entry is not None and entry.item is not None else None

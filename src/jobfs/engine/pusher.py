@@ -21,7 +21,7 @@ from enum import Enum, unique
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from jobfs.engine.creations import Creations
+from jobfs.engine.creations import Creations, Unanswered
 from jobfs.engine.lookup import delete, digest_of, find_created, get_if_there, move
 from jobfs.engine.losers import keep_loser
 from jobfs.engine.remote import Remote
@@ -267,7 +267,7 @@ class Pusher:
 
     async def _make_directory(self, change: MakeDirectory) -> None:
         path = self._path(change.parent, change.name)
-        async with self._unanswered(path, change.node, None):
+        async with self._unanswered(path, change.node, None) as creation:
             try:
                 item = await self._remote.create_directory(path, change.permission)
             except (OutcomeUnknown, ServerFailure, PathExists) as error:
@@ -275,34 +275,34 @@ class Pusher:
                 if found is None:
                     if isinstance(error, PathExists):
                         raise
-                    self.creations.doubt(path)
+                    creation.is_doubted = True
                     found = await self._remote.create_directory(path, change.permission)
                 item = self._unowned(found, change.node)
-            with self._answered(path):
+            with self._answered(creation):
                 self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
 
     @asynccontextmanager
-    async def _unanswered(self, path: str, node: NodeId, content: Content | None) -> AsyncIterator[None]:
+    async def _unanswered(self, path: str, node: NodeId, content: Content | None) -> AsyncIterator[Unanswered]:
         """Remember a create until it is ``_answered`` or refused; where neither is known, the listings will tell."""
         if await self.creations.resolve(path):
             raise Gone
-        self.creations.begin(path, node, content)
+        creation = self.creations.begin(path, node, content)
         try:
-            yield
+            yield creation
         except (NotFound, Refused, Overtaken, Gone):
-            self.creations.give_up(path)  # for the listings, where the store cannot record its end
-            self.creations.end(path)
+            self.creations.give_up(creation)  # for the listings, where the store cannot record its end
+            self.creations.end(creation)
             raise
         except BaseException:
-            self.creations.give_up(path)
+            self.creations.give_up(creation)
             raise
 
     @contextmanager
-    def _answered(self, path: str) -> Iterator[None]:
+    def _answered(self, creation: Unanswered) -> Iterator[None]:
         """Record what a create has made, and that nothing is unclear about it any more: in one transaction."""
         with self._trees.state.transaction():
             yield
-            self.creations.end(path)
+            self.creations.end(creation)
 
     # -- contents
 
@@ -312,11 +312,11 @@ class Pusher:
         send = self._create if change.replaces is None or change.covers_shared else self._replace
         async with (
             self._local.snapshot(change.node) as snapshot,
-            self._unanswered(path, change.node, snapshot.content),
+            self._unanswered(path, change.node, snapshot.content) as creation,
         ):
             listings = self._trees.listings
-            item = await send(path, change, snapshot, mime_type)
-            with self._answered(path):
+            item = await send(creation, change, snapshot, mime_type)
+            with self._answered(creation):
                 self._acknowledge(change, item, snapshot, path)
             if self._trees.listings != listings:  # one passed the item over, and may have shown another's version of it
                 self._trees.doubt(change.node)
@@ -333,7 +333,8 @@ class Pusher:
         if entry.content is not None:
             self._local.pushed(change.node, snapshot.content, entry.content)
 
-    async def _create(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
+    async def _create(self, creation: Unanswered, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
+        path = creation.path
         known = self._trees.state.base.get(change.replaces) if change.replaces is not None else None
         try:
             return await self._remote.create_file(path, change.permission, snapshot.source, mime_type)
@@ -342,7 +343,7 @@ class Pusher:
             found = await find_created(self._remote, path, Kind.FILE, snapshot.content, item)
             if found is not None:
                 return self._unowned(found, change.node)
-            self.creations.doubt(path)
+            creation.is_doubted = True
             return await self._remote.create_file(path, change.permission, snapshot.source, mime_type)
         except PathExists:
             # A create of ours whose answer was lost with the process that sent it, or somebody else's file.
@@ -357,9 +358,10 @@ class Pusher:
             raise Gone
         return item
 
-    async def _replace(self, path: str, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
+    async def _replace(self, creation: Unanswered, change: Upload, snapshot: Snapshot, mime_type: str) -> Item:
         if change.replaces is None:
             raise Gone
+        path = creation.path
         # What loses a conflict is what was listed last; anything else is what base knows.
         entry = self._trees.remote.get(change.replaces) if change.keeps_loser else self._base(change.replaces)
         old = entry.content.revision if entry is not None and entry.content is not None else None

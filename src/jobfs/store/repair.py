@@ -119,7 +119,7 @@ class _Decision:
 
     def _skip_unreadable(self) -> None:
         for row in self._stock.unreadable:
-            self._note(f"a row of the table {row.table} cannot be read: {row.key}", "it is dropped")
+            self._note(f"a row of the table {row.table} cannot be read: {tuple(row.key.values())}", "it is dropped")
             if row.node is None:
                 continue
             if row.table == "base":

@@ -37,7 +37,17 @@ CREATE INDEX history_node ON history (node);
 CREATE INDEX history_item ON history (rev_item);
 """
 
-VERSION = 4
+_CREATION = """
+CREATE TABLE creation (          -- creates that were sent and not answered yet (contract, protocol U)
+    number INTEGER PRIMARY KEY,  -- several may be under way, or unanswered, at one path
+    path TEXT NOT NULL,          -- the real path
+    node INTEGER NOT NULL,
+    size INTEGER,                -- of the file's bytes; NULL for a directory
+    sha256 TEXT
+);
+"""
+
+VERSION = 5
 """Raised with every change of the schema; ``MIGRATIONS[n]`` leads from n to n + 1."""
 
 SCHEMA = f"""
@@ -98,13 +108,7 @@ CREATE TABLE aside (             -- hidden items of replaces under way (contract
     old_key TEXT
 ) WITHOUT ROWID;
 
-CREATE TABLE creation (          -- creates that were sent and not answered yet (contract, protocol U)
-    path TEXT PRIMARY KEY,       -- the real path
-    node INTEGER NOT NULL,
-    size INTEGER,                -- of the file's bytes; NULL for a directory
-    sha256 TEXT
-) WITHOUT ROWID;
-
+{_CREATION}
 CREATE TABLE refusal (           -- final answers of the server about a node, until the node changes
     node INTEGER PRIMARY KEY,
     trouble TEXT NOT NULL,       -- model.Trouble
@@ -137,4 +141,10 @@ CREATE TABLE approval (
     node INTEGER PRIMARY KEY
 );
 """,
+    4: f"""
+ALTER TABLE creation RENAME TO creation_4;
+{_CREATION}
+INSERT INTO creation (path, node, size, sha256) SELECT path, node, size, sha256 FROM creation_4;
+DROP TABLE creation_4;
+""",  # noqa: S608 - made of the text above
 }

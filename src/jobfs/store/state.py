@@ -20,18 +20,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from jobfs.errors import StateCorrupt, StateError, StateFull, StateLocked
-from jobfs.model import (
-    ROOT,
-    BlobId,
-    Content,
-    Entry,
-    ItemId,
-    Kind,
-    LocalNode,
-    NodeId,
-    Revision,
-    Trouble,
-)
+from jobfs.model import ROOT, BlobId, Content, Entry, ItemId, Kind, LocalNode, NodeId, Revision, Trouble
 from jobfs.store.blobs import Blobs, disk_errors
 from jobfs.store.database import connect as connect_database
 from jobfs.store.database import fold_log
@@ -66,9 +55,11 @@ class Aside:
 class Creation:
     """One create that was sent and whose answer we do not have.
 
+    :param number: tells it from others, also at the same path.
     :param content: size and hash of the file that was sent; None for a directory.
     """
 
+    number: int
     path: str
     node: NodeId
     content: Content | None
@@ -376,18 +367,18 @@ class State:
         """Remember a create before it is sent."""
         content = creation.content
         row = (content.size, content.sha256) if content is not None else (None, None)
-        self._execute("INSERT OR REPLACE INTO creation VALUES (?, ?, ?, ?)", (creation.path, creation.node, *row))
+        key = (creation.number, creation.path, creation.node)
+        self._execute("INSERT OR REPLACE INTO creation VALUES (?, ?, ?, ?, ?)", (*key, *row))
 
-    def drop_creation(self, path: str) -> None:
+    def drop_creation(self, number: int) -> None:
         """Forget a create: what became of it is known."""
-        self._execute("DELETE FROM creation WHERE path = ?", (path,))
+        self._execute("DELETE FROM creation WHERE number = ?", (number,))
 
     def creations(self) -> list[Creation]:
-        """Return the creates of which no answer is known."""
-        rows = self._read("SELECT path, node, size, sha256 FROM creation ORDER BY path")
+        """Return the creates of which no answer is known, oldest first."""
         return [
-            Creation(path, NodeId(node), Content(size, sha256) if size is not None else None)
-            for path, node, size, sha256 in rows
+            Creation(number, path, NodeId(node), Content(size, sha256) if size is not None else None)
+            for number, path, node, size, sha256 in self._read("SELECT * FROM creation ORDER BY number")
         ]
 
     def put_refusal(self, node: NodeId, refusal: Refusal) -> None:

@@ -35,6 +35,7 @@ from jobfs.store.trees import Tree
 _FIRST_WITH_CREATIONS = 2
 _FIRST_WITH_VERSIONS = 3
 _FIRST_WITH_APPROVALS = 4
+_FIRST_WITH_NUMBERED_CREATIONS = 5
 _TROUBLES = frozenset(trouble.value for trouble in Trouble)
 _Row = tuple[Any, ...]
 
@@ -43,7 +44,7 @@ _KEYS = {
     "base": ("id",),
     "link": ("parent", "name"),
     "aside": ("token",),
-    "creation": ("path",),
+    "creation": ("number",),
     "refusal": ("node",),
     "approval": ("node",),
     "history": ("id",),
@@ -54,11 +55,12 @@ _KEYS = {
 class Unreadable:
     """A row that cannot be taken for what its table holds.
 
-    :param key: the values of the table's primary key. :param node: the node that it is about, where that can be told.
+    :param key: the table's primary key, column by column.
+    :param node: the node that it is about, where that can be told.
     """
 
     table: str
-    key: tuple[object, ...]
+    key: Mapping[str, object]
     node: NodeId | None = None
 
 
@@ -170,7 +172,8 @@ class _Reading:
         links = {(NodeId(parent), name): NodeId(node) for parent, name, node in self._rows("link", _fits("isi"))}
         journalled = {row[1] for row in self._rows("aside", _fits("sisSSIS"))}
         if self._version >= _FIRST_WITH_CREATIONS:
-            journalled.update(row[1] for row in self._rows("creation", _fits("siIS")))
+            columns = "isiIS" if self._are_creations_numbered else "siIS"
+            journalled.update(row[columns.index("i", 1)] for row in self._rows("creation", _fits(columns)))
         journalled.update(row[0] for row in self._rows("refusal", _is_refusal))
         if self._version >= _FIRST_WITH_APPROVALS:
             journalled.update(row[0] for row in self._rows("approval", _fits("i")))
@@ -193,8 +196,15 @@ class _Reading:
                 yield row
             else:
                 is_about_node = table in ("local", "base", "refusal")
-                key = row[: len(_KEYS[table])]
+                key = dict(zip(self._key(table), row, strict=False))
                 self._unreadable.append(Unreadable(table, key, NodeId(row[0]) if is_about_node else None))
+
+    @property
+    def _are_creations_numbered(self) -> bool:
+        return self._version >= _FIRST_WITH_NUMBERED_CREATIONS
+
+    def _key(self, table: str) -> tuple[str, ...]:
+        return ("path",) if table == "creation" and not self._are_creations_numbered else _KEYS[table]
 
     def _versions(self) -> Iterator[Version]:
         if self._version >= _FIRST_WITH_VERSIONS:
@@ -260,19 +270,19 @@ def _write(database: sqlite3.Connection, repair: Repair) -> None:
         _delete(database, unreadable.table, unreadable.key)
     for node, record in repair.local.items():
         if record is None:
-            _delete(database, "local", (node,))
+            _delete(database, "local", {"id": node})
         else:
             database.execute(PUT_LOCAL, local_row(record))
     for node, entry in repair.base.items():
         if entry is None:
-            _delete(database, "base", (node,))
+            _delete(database, "base", {"id": node})
         else:
             database.execute(PUT_BASE, base_row(entry))
-    for link in repair.links:
-        _delete(database, "link", link)
+    for parent, name in repair.links:
+        _delete(database, "link", {"parent": parent, "name": name})
     for number, blob in repair.history.items():
         if blob is None:
-            _delete(database, "history", (number,))
+            _delete(database, "history", {"id": number})
         else:
             database.execute("UPDATE history SET blob = ? WHERE id = ?", (blob, number))
     for kept in repair.kept:
@@ -285,10 +295,10 @@ def _write(database: sqlite3.Connection, repair: Repair) -> None:
         database.execute("INSERT OR REPLACE INTO meta VALUES ('next_node', ?)", (str(repair.next_node),))
 
 
-def _delete(database: sqlite3.Connection, table: str, key: tuple[object, ...]) -> None:
+def _delete(database: sqlite3.Connection, table: str, key: Mapping[str, object]) -> None:
     same = " AND ".join(
         # As raw bytes where it is no number: the key of a row that cannot be read may be of any type.
         f"{column} IS ?" if isinstance(value, int) else f"CAST({column} AS BLOB) IS CAST(? AS BLOB)"
-        for column, value in zip(_KEYS[table], key, strict=True)
+        for column, value in key.items()
     )
-    database.execute(f"DELETE FROM {table} WHERE {same}", key)  # noqa: S608 - names from the schema
+    database.execute(f"DELETE FROM {table} WHERE {same}", tuple(key.values()))  # noqa: S608 - names from the schema
