@@ -302,6 +302,30 @@ def test_a_replace_that_two_others_overtake_leaves_every_version_visible(tmp_pat
     play(tmp_path, story)
 
 
+def test_what_was_deleted_while_it_was_made_in_a_directory_that_somebody_replaced_does_not_come_back(
+    tmp_path: Path,
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("d", None)
+        async with open_(remote) as mount:
+
+            async def put_another_there() -> None:
+                remote.remove("d")
+                await mount.session.feed.poll()
+                await asyncio.sleep(1)  # what is to become of the directory waits for the file in it
+                remote.put("d", None)
+                remote.put("d/x", b"theirs")
+                remove(mount, "d/c")
+                remove(mount, "d")
+
+            remote.meanwhile["create_file"] = put_another_there
+            await mount.write("d/c", b"ours")
+            assert await ending(mount) == {"d": None, "d/x": b"theirs"}
+
+    play(tmp_path, story)
+
+
 # ------------------------------------------------------------------------------------- our own, at one time
 
 

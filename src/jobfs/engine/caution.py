@@ -9,19 +9,22 @@ from collections.abc import Collection
 
 from jobfs.engine.trees import Trees
 from jobfs.model import Kind, NodeId
-from jobfs.planner.plan import DeleteRemote, Displace, Plan, Stage
+from jobfs.planner.plan import DeleteRemote, Displace, Forget, Plan, Stage
 
 
 def is_listing_needed(plan: Plan, trees: Trees, *, is_fresh: bool) -> bool:
-    """Tell whether a plan deletes on the server on the word of a listing that is too old for that.
+    """Tell whether a plan deletes on the server, or forgets, on the word of a listing that is too old for that.
 
     A directory goes with everything in it (contract I-23): whatever appeared there since the last listing would be
     destroyed unseen. So a directory waits for a listing that began after we last did something to it, and anything for
-    one that began after it was found to be otherwise: an earlier one could not tell what is there.
+    one that began after it was found to be otherwise: an earlier one could not tell what is there. What was made in a
+    directory that a listing lacks is in another one of its name: forgotten before it is listed there, it came back.
 
     :param is_fresh: whether the last listing is young enough for anything else.
     """
     doomed = [node for stage in plan.to_remote for one in stage if isinstance(one, DeleteRemote) for node in one.nodes]
+    if any(isinstance(one, Forget) and trees.is_unplaced(one.node) for one in plan.to_base):
+        return True
     return bool(doomed) and (not is_fresh or any(map(trees.is_unlisted, doomed)))
 
 

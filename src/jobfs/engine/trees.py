@@ -217,6 +217,13 @@ class Trees:
         entry = self.remote.get(node)
         return node in self._acknowledged and entry is not None and entry.kind is Kind.DIRECTORY
 
+    def is_unplaced(self, node: NodeId) -> bool:
+        """Tell whether the server acknowledged a node since the last listing began that knows no place for it.
+
+        It is there, in a directory that has come since; it is not gone.
+        """
+        return node in self._acknowledged and self.remote.get(node) is None
+
     def buried_since(self, epoch: int) -> set[ItemId]:
         """Return the items that were deleted in this epoch or later."""
         return {item for item, at in self._tombstones.items() if at >= epoch}
