@@ -511,3 +511,24 @@ def test_a_directory_that_comes_back_from_a_hidden_name_does_not_leave_its_child
             assert (len(lost), sorted(filter(None, found.values()))) == (1, [b"d", b"e", b"known"])
 
     play(tmp_path, story)
+
+
+def test_a_directory_that_stepped_aside_at_the_second_try_is_not_moved_back_while_it_is_deleted(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote(children_follow=False)
+        for path, data in (("d", None), ("d/b", b"bytes"), ("f", None)):
+            remote.put(path, data)
+        async with open_(remote) as mount:
+
+            async def list_and_mend() -> None:
+                await mount.session.feed.poll()
+                await asyncio.sleep(1)
+
+            lost = remote.fail("before", ("update", ".old/b", Unreachable("lost")))
+            remote.meanwhile["delete"] = list_and_mend
+            remove(mount, "d/b")
+            await mount.rename("f", "d")
+            found = await ending(mount)
+            assert (lost, remote.meanwhile, found) == ([], {}, {"d": None})
+
+    play(tmp_path, story)

@@ -74,6 +74,7 @@ FOUND_WITH_FOLDERS = {
     2608425: "a new file whose name the disk did not keep was the user's when he moved it",
     2305962: "a file known by its hash alone, after a death, was to be removed again and again",
     2642435: "what was made in a directory that another one had replaced was forgotten, and came back as a stranger",
+    2649000: "a directory stepped aside at the second try, and was moved back because of the first",
     98: "a download into a directory that the user renamed left its hidden file",
 }
 """Seeds with folders among the clients, likewise."""

@@ -352,9 +352,11 @@ class Replacer:
     async def _mend_old(self, aside: Aside, old: Item) -> None:
         expected = aside.old
         was_ours = expected is not None and (old.size, old.key) == (expected.size, expected.key)
-        above, slash, _ = old.path.rpartition("/")
+        above, slash, hidden = old.path.rpartition("/")
         path = f"{above}{slash}{aside.path.rpartition('/')[2]}"  # its directory may have been renamed since
         known = self._known(old.id)
+        if known is not None and known.name == hidden:
+            return  # a later try of the same move was acknowledged: the planner knows what is left to do
         is_known = aside.node == ROOT or known is not None
         if expected is None and known is not None and not is_hidden_name(known.name):
             # It only stepped aside, and has gone on to its place since.
