@@ -25,7 +25,6 @@ from jobfs.model import ROOT
 from jobfs.planner.naming import check_name
 
 DAY_S = 86400.0
-SOON_HERE_S = 3.0
 JUMPS_S = {"back a day": -DAY_S, "ahead a year": 365 * DAY_S, "to before 1970": -EPOCH_NS / 1e9 - DAY_S}
 HOUR_S = 3600.0
 SOON_S = 20.0
@@ -296,12 +295,20 @@ def test_a_jump_of_the_wall_clock_alone_stops_no_deletion(tmp_path: Path, jump: 
 
 
 class SetClock(SystemClock):
-    """The machine's clocks, of which somebody sets the wall clock."""
+    """The machine's clocks, of which the wall clock can be stopped and set."""
 
-    ahead_s = 0.0
+    def __init__(self) -> None:
+        self._stopped_at_ns: int | None = None
+        self._ahead_ns = 0
 
     def wall_ns(self) -> int:
-        return super().wall_ns() + int(self.ahead_s * 1e9)
+        return super().wall_ns() + self._ahead_ns if self._stopped_at_ns is None else self._stopped_at_ns
+
+    def stop_at(self, at_ns: int) -> None:
+        self._stopped_at_ns = at_ns
+
+    def set_wall(self, by_s: float) -> None:
+        self._stopped_at_ns, self._ahead_ns = None, int(by_s * 1e9)
 
 
 def test_a_file_that_rests_when_the_clock_is_set_back_is_pushed_soon(tmp_path: Path) -> None:
@@ -314,11 +321,12 @@ def test_a_file_that_rests_when_the_clock_is_set_back_is_pushed_soon(tmp_path: P
             try:
                 await eventually(lambda: state.setting("listed") is not None)
                 desk.write("a", b"written just now", is_old=False)
+                clock.stop_at((desk.root / "a").stat().st_ctime_ns)  # so it rests until the clock is set
                 await eventually(lambda: bool(sync._later))
-                clock.ahead_s = -DAY_S
-                await eventually(lambda: desk.model.tree() == {"a": b"written just now"}, SOON_HERE_S)
+                clock.set_wall(-DAY_S)
+                await eventually(lambda: desk.model.tree() == {"a": b"written just now"})
             finally:
-                clock.ahead_s = 0.0
+                clock.set_wall(0.0)
                 sync.stop()
                 await task
 
