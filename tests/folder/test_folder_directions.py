@@ -130,8 +130,8 @@ def test_a_finished_run_is_pulled_and_never_written(tmp_path: Path) -> None:
 def test_a_trial_tells_every_step_and_does_none(desk: Desk) -> None:
     desk.write("a", "edited here")
     (desk.root / "b").unlink()
-    desk.write("new/here", "n")
-    (desk.root / "c").rename(desk.root / "moved")
+    desk.write("new/here", "brand new")  # of another size than what was deleted, whose inode it may get
+    (desk.root / "c").rename(desk.root / "new/moved")
     desk.model.put("d", b"changed there")
     desk.model.put("there", None)
     desk.model.put("there/x", b"xyz")
@@ -143,7 +143,7 @@ def test_a_trial_tells_every_step_and_does_none(desk: Desk) -> None:
         (What.DELETED_THERE, "b"),
         (What.MADE_THERE, "new"),
         (What.PUSHED, "new/here"),
-        (What.MOVED_THERE, "moved"),
+        (What.MOVED_THERE, "new/moved"),
         (What.PULLED, "d"),
         (What.MADE_HERE, "there"),
         (What.PULLED, "there/x"),
@@ -151,6 +151,17 @@ def test_a_trial_tells_every_step_and_does_none(desk: Desk) -> None:
     assert ((desk.tree(), desk.model.tree()), desk.model.asked()) == (before, [])
     run(desk.sync())
     assert desk.tree() == desk.model.tree()
+
+
+def test_a_trial_tells_the_whole_path_of_what_moves_into_a_directory_that_is_new_here(desk: Desk) -> None:
+    desk.model.put("new", None)
+    desk.model.put("new/deep", None)
+    moved = desk.model.at("c")
+    assert moved is not None
+    run(desk.model.update(moved.id, path="new/deep/moved"))
+    summary = run(desk.sync(TRIAL))
+    steps = {(step.what, step.path) for step in summary.steps}
+    assert {(What.MADE_HERE, "new/deep"), (What.MOVED_HERE, "new/deep/moved")} < steps
 
 
 def test_a_trial_of_a_folder_in_step_has_no_step(desk: Desk) -> None:

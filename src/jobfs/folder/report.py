@@ -128,7 +128,7 @@ def _local_step(change: planned.LocalChange, local: TreeView, remote: TreeView) 
             detail = f"the version from here is kept as {name}" if name else "the version from here goes to the history"
             return SyncEvent(What.CONFLICT, _path(local, node), _size(entry.content), detail)
         case planned.MoveLocal(node, parent, name):
-            return SyncEvent(What.MOVED_HERE, _place(local, parent, name), detail=f"from {_path(local, node)}")
+            return SyncEvent(What.MOVED_HERE, _place(local, remote, parent, name), detail=f"from {_path(local, node)}")
         case planned.RemoveLocal(node):
             return SyncEvent(What.DELETED_HERE, _path(local, node))
         case planned.SetLocalPermission(node, permission):
@@ -145,7 +145,9 @@ def _remote_step(change: planned.RemoteChange, local: TreeView, remote: TreeView
             entry = local.get(node)
             return SyncEvent(What.PUSHED, _path(local, node), _size(entry.content if entry is not None else None))
         case planned.MoveRemote(node, parent, name) | planned.Displace(node, parent, name):
-            return SyncEvent(What.MOVED_THERE, _place(remote, parent, name), detail=f"from {_path(remote, node)}")
+            return SyncEvent(
+                What.MOVED_THERE, _place(remote, local, parent, name), detail=f"from {_path(remote, node)}"
+            )
         case planned.SetRemotePermission(node, permission):
             return SyncEvent(What.CHANGED_THERE, _path(remote, node), detail=permission.value)
         case planned.DeleteRemote(node):
@@ -180,6 +182,9 @@ def _path(tree: TreeView, node: NodeId) -> str:
     return path_of(tree, node) or ""
 
 
-def _place(tree: TreeView, parent: NodeId, name: str) -> str:
-    above = _path(tree, parent)
+def _place(tree: TreeView, other: TreeView, parent: NodeId, name: str) -> str:
+    """Return where something moves to; into a directory that is still to be made, as it is in the other tree."""
+    above = path_of(tree, parent)
+    if above is None:
+        above = _path(other, parent)
     return f"{above}/{name}" if above else name
