@@ -7,6 +7,8 @@ import errno
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -296,6 +298,20 @@ def test_a_warning_of_the_observer_has_everything_looked_at(desk: Desk) -> None:
         assert desk.model.tree() == {"a": b"a"}
 
     run(story())
+
+
+def test_a_directory_that_the_observer_finds_twice_neither_ends_it_nor_is_told(tmp_path: Path) -> None:
+    """A directory in one that was made just now: which way it is found first is a matter of microseconds."""
+    program = (
+        "import sys, jobfs.folder.watch\n"
+        "from watchdog.observers.inotify_c import InotifyFD\n"
+        "watched, place = InotifyFD(), sys.argv[1].encode()\n"
+        "for _ in range(2): watched.add_callback(place, 2, print, 7)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, tmp_path], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_link_that_appears_is_a_problem_and_goes_with_it(desk: Desk) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -22,6 +23,11 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 _log = logging.getLogger(__name__)
+
+_WATCHED_TWICE = "Callback with id .* already exists for watch"
+"""What watchdog says where a directory and one in it are made at one time: it finds the inner one in its listing of the
+outer one, and hears of it. To watch it once more changes nothing; where warnings are errors its thread would die."""
+warnings.filterwarnings("ignore", _WATCHED_TWICE, RuntimeWarning)
 
 ObserverFactory: TypeAlias = Callable[[], BaseObserver]
 
