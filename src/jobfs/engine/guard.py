@@ -36,7 +36,7 @@ class Guard:
         self._trees = trees
         self._judges_pushes = judges_pushes
         self._verdict = _CLEAR
-        self._allowed: dict[Side, int | None] = {}
+        self._words: list[tuple[Side, int | None]] = []
         self._stopped: set[NodeId] = set(map(NodeId, json.loads(state.setting(_STOPPED) or "[]")))
 
     @property
@@ -56,13 +56,16 @@ class Guard:
 
     @contextmanager
     def allowing(self, side: Side, number: int | None) -> Iterator[None]:
-        """Take the user's word, while the context lasts, that so many deletions on one side are meant; None: any."""
-        before = dict(self._allowed)
-        self._allowed[side] = number
+        """Take the user's word, while the context lasts, that so many deletions on one side are meant; None: any.
+
+        Several words may be given at once: each counts until its own end.
+        """
+        word = side, number
+        self._words.append(word)
         try:
             yield
         finally:
-            self._allowed = before
+            self._words.remove(word)
 
     def keeps(self, node: NodeId) -> bool:
         """Tell whether a node's deletion on the server is stopped."""
@@ -91,7 +94,7 @@ class Guard:
             # What the server has gained since is no part of what would be lost.
             remote_size=min(len(self._trees.remote), len(self._state.base)) - 1 if self._judges_pushes else _NO_LIMIT,
             allow=allow,
-            besides=self._allowed,
+            besides=self._words,
             doubted=self._stopped,
         )
 

@@ -5,10 +5,9 @@ Pure. The engine asks before it executes a plan and shows the verdict as a probl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from enum import Enum, unique
-from types import MappingProxyType
 
 from jobfs.model import NodeId
 from jobfs.planner.plan import DeleteRemote, Plan, RemoveLocal
@@ -51,14 +50,14 @@ def check_deletions(
     local_size: int,
     remote_size: int,
     allow: int | None = 0,
-    besides: Mapping[Side, int | None] = MappingProxyType({}),
+    besides: Collection[tuple[Side, int | None]] = (),
     doubted: Set[NodeId] = frozenset(),
 ) -> GuardVerdict:
     """Stop a plan that deletes over half of a tree and over 20 nodes, or all of it.
 
     :param local_size: nodes in the local tree, the root not counted; ``remote_size`` likewise.
     :param allow: so many deletions the user allowed on either side; None: any number.
-    :param besides: how many he allowed on one side.
+    :param besides: how many he allowed on one side, each time that he was asked.
     :param doubted: nodes whose deletion was stopped before, and not decided since: of these none is deleted, however
         many others there are by now.
     """
@@ -72,7 +71,8 @@ def check_deletions(
     }
     for side, doomed, size in ((Side.REMOTE, remotely, remote_size), (Side.LOCAL, locally, local_size)):
         number = len(doomed)
-        is_allowed = any(most is None or number <= most for most in (allow, besides.get(side, 0)))
+        words = (allow, *(most for where, most in besides if where is side))
+        is_allowed = any(most is None or number <= most for most in words)
         if not is_allowed and (_is_mass(number, size) or not doubted.isdisjoint(doomed)):
             return GuardVerdict(True, side, number, size, _sentence(side, number, size))
     return GuardVerdict(False)
