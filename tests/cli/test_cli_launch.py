@@ -21,9 +21,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is
 KEY = "a-key-that-nobody-may-see"
 
 BEGIN = """
-import json, os, sys, threading
+import json, os, resource, sys, threading
 if sys.argv[1] == "threads":
     threading.Thread(target=threading.Event().wait, daemon=True).start()
+elif sys.argv[1] == "limit":
+    os.set_inheritable(os.dup2(0, 200), True)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 from jobfs.cli.launch import begin
 
 def told():
@@ -35,7 +38,7 @@ def told():
         "block": block,
         "variables": dict(os.environ),
         "path": sys.path,
-        "open": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
+        "open": [int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + name)],
     }
 
 process = begin()
@@ -90,6 +93,11 @@ def test_a_branch_has_only_its_pipes_and_no_modules_of_the_current_directory(tmp
     assert (command["open"], branch["open"]) != ([0, 1, 2], [])
     assert branch["open"] == [0, 1, 2]
     assert (command["path"][0], branch["path"]) == ("", command["path"][1:])
+
+
+def test_a_branch_has_no_descriptor_above_a_limit_that_came_later(tmp_path: Path) -> None:
+    command = begun(tmp_path, "limit")
+    assert (200 in command["open"], json.loads(command["theirs"])["open"]) == (True, [0, 1, 2])
 
 
 def test_a_branch_has_no_key_where_others_could_read_it_and_the_command_keeps_it(tmp_path: Path) -> None:

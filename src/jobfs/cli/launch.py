@@ -100,7 +100,9 @@ def _begin_anew(*standard: int) -> None:
     """Leave what a new interpreter would not have: other descriptors, keys, and modules in the current directory."""
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
-    os.closerange(len(standard), os.sysconf("SC_OPEN_MAX"))
+    # Up to the highest that is open: a limit may be a billion, which some systems go through one by one.
+    highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208  (pathlib is not loaded yet)
+    os.closerange(len(standard), highest + 1)
     for name in SECRET_VARIABLES:
         os.environ.pop(name, None)
     if not sys.flags.safe_path:
