@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from commands import in_process
 
 from jobfs import Workspace
 from jobfs.errors import NotFound
+from jobfs.folder.disk import PROBE
 from jobfs.server.running import RunningServer
-from jobfs.workspace.instance import instances
+from jobfs.workspace import forgetting
+from jobfs.workspace.instance import MOUNT, Instance, instances
 
 NO_JOB = "a" * 24
 
@@ -109,6 +112,18 @@ def test_what_never_was_is_refused(state_dir: Path, tmp_path: Path) -> None:
     assert (refused.code, "was ever mounted" in refused.err) == (6, True)
 
 
+def test_many_at_once_do_not_get_into_each_others_way(state_dir: Path) -> None:
+    states = [state_dir / "workspaces" / f"{number:016x}" for number in range(16)]
+    for state in states:
+        (state / "blobs").mkdir(parents=True)
+        for number in range(50):
+            (state / "blobs" / str(number)).write_bytes(b"x" * 4096)
+    every = [Instance(state, MOUNT, "/nowhere", "", "job", "", 0, 0.0) for state in states]
+    with ThreadPoolExecutor(len(every)) as threads:
+        freed = list(threads.map(forgetting.forget, every))
+    assert (kept(state_dir), sum(freed) > 0) == ([], True)
+
+
 # -- what never began
 
 
@@ -142,6 +157,18 @@ def test_a_folder_that_was_tried_with_the_wrong_job_is_free_for_the_right_one(
     with pytest.raises(NotFound), Workspace(NO_JOB) as workspace:
         workspace.sync(tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a"]
+    in_process("sync", job, tmp_path / "mine", "--once").ok()
+    assert studio.contents(job) == {"a": b"1"}
+
+
+def test_a_folder_whose_mark_cannot_be_taken_off_keeps_its_state_and_is_synchronised_later(
+    studio: RunningServer, job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine" / PROBE).mkdir(parents=True)  # no file, as it would have to be
+    (tmp_path / "mine" / "a").write_text("1")
+    with monkeypatch.context() as wrong:
+        wrong.setenv("JOBFS_API_KEY", "psk_wrong")
+        assert in_process("sync", job, tmp_path / "mine", "--once").code == 3
     in_process("sync", job, tmp_path / "mine", "--once").ok()
     assert studio.contents(job) == {"a": b"1"}
 

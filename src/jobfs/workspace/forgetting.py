@@ -81,10 +81,10 @@ def leave_nothing(instance: Instance, made: Iterable[Path]) -> None:
 
     :param made: the directories that were made for it, the innermost first. What others put into them stays.
     """
-    with suppress(JobfsError):  # the user is to hear of what has failed
+    with suppress(JobfsError, OSError):  # the user is to hear of what has failed
         _forget_unbegun(instance)
-    with suppress(OSError):  # something is in it, or it was not made
-        for place in made:
+    for place in made:
+        with suppress(OSError):  # something is in it, or it was not made
             place.rmdir()
 
 
@@ -98,14 +98,15 @@ def _forget_unbegun(instance: Instance) -> None:
     if not (instance.state / STATE_NAME).exists():
         _remove(instance.state, DirectoryLock.take(instance.state))
         return
-    state, is_unbegun = State.open(instance.state), False
+    state, is_free = State.open(instance.state), False
     try:
-        is_unbegun = state.setting(LISTED) is None and len(state.base) <= 1
-        if is_unbegun and instance.kind == FOLDER:
-            Root(Disk(Path(instance.directory)), state).untie()
+        if state.setting(LISTED) is None and len(state.base) <= 1:
+            if instance.kind == FOLDER:
+                Root(Disk(Path(instance.directory)), state).untie()  # else the folder is still this state's
+            is_free = True
     finally:
         lock = state.hand_over()
-        if is_unbegun:
+        if is_free:
             _remove(instance.state, lock)
         else:
             lock.release()
@@ -122,9 +123,17 @@ def _remove(state: Path, lock: DirectoryLock) -> int:
     finally:
         if sys.platform != "win32":
             lock.release()
-    freed = _size(leaving)
-    shutil.rmtree(leaving)
-    return freed
+    return sum(map(_delete, leaving.iterdir()))
+
+
+def _delete(place: Path) -> int:
+    """Delete the state of nothing, which others may be doing at the same time; return how many bytes that frees.
+
+    What cannot be deleted stays for the next time.
+    """
+    size = _size(place)
+    shutil.rmtree(place, ignore_errors=True)
+    return size - _size(place)
 
 
 def _untie(instance: Instance) -> None:
@@ -137,8 +146,12 @@ def _untie(instance: Instance) -> None:
 def _size(directory: Path) -> int:
     """Return what the files below a directory take on the disk."""
     every = (Path(place, name) for place, _, names in os.walk(directory) for name in names)
-    return sum(_blocks(path.lstat()) for path in every)
+    return sum(map(_blocks, every))
 
 
-def _blocks(found: os.stat_result) -> int:
+def _blocks(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0
     return getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
