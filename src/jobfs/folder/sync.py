@@ -103,18 +103,6 @@ class SyncOptions:
         return self.direction is not Direction.PUSH
 
 
-async def sync_folder(
-    state: State,
-    remote: Remote,
-    root: Path,
-    *,
-    options: SyncOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Keep a folder in step with a workspace; see ``FolderSync``."""
-    return await FolderSync(state, remote, root, options=options, progress=progress).run()
-
-
 class FolderSync:
     """One folder and one workspace. Make it within the loop, and ``run`` it once.
 

@@ -36,7 +36,6 @@ def identify(
     held: Collection[NodeId],
     tombstones: Collection[ItemId],
     allocate: Callable[[], NodeId],
-    known: Mapping[ItemId, NodeId] | None = None,
 ) -> Identified:
     """Give every shown item its node.
 
@@ -45,7 +44,6 @@ def identify(
         somebody else wrote to the item.
     :param tombstones: items that we deleted after the listing began.
     :param allocate: gives a node number never used before.
-    :param known: the nodes of base by item id, where the caller has them at hand.
     """
     matcher = _Matcher(
         view,
@@ -55,7 +53,7 @@ def identify(
         held=frozenset(held),
         tombstones=frozenset(tombstones),
     )
-    return matcher.run(allocate, known if known is not None else _by_item(base))
+    return matcher.run(allocate)
 
 
 def changed_nodes(before: TreeView, after: TreeView) -> set[NodeId]:
@@ -97,7 +95,8 @@ class _Matcher:
         self._seen_held: dict[NodeId, Entry] = {}
         self._moved_in: dict[NodeId, Entry] = {}
 
-    def run(self, allocate: Callable[[], NodeId], known: Mapping[ItemId, NodeId]) -> Identified:
+    def run(self, allocate: Callable[[], NodeId]) -> Identified:
+        known = _by_item(self._base)
         earlier = {} if self._before is self._base else _by_item(self._before)
         names: dict[str, str] = {}
         for path, item in self._view.by_path.items():

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from jobfs.model import Kind, LocalNode, NodeId, Permission
 
-_WRITE_BITS = 0o222
 _EXECUTE_BITS = 0o111
 BLOCK_BYTES = 4096
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from jobfs.api.runs import Runs
 from jobfs.api.studio import Studio
 from jobfs.workspace.line import Line
-from jobfs.workspace.meter import Meter
 from jobfs.workspace.settings import Settings
 from jobfs.workspace.states import state_root
 
@@ -16,11 +15,10 @@ class Connection(Line):
     """One server with one key. Connects when it is needed; close it in the end, on the loop that has used it.
 
     :param state: the folder of all states; by default the one that the command line uses.
-    :param meter: counts requests, and large contents while they pass.
     """
 
-    def __init__(self, settings: Settings, *, state: Path | None = None, meter: Meter | None = None) -> None:
-        super().__init__(settings, meter=meter)
+    def __init__(self, settings: Settings, *, state: Path | None = None) -> None:
+        super().__init__(settings)
         self.state = state or state_root()
         self._studio: Studio | None = None
         self._run_api: Runs | None = None

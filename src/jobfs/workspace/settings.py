@@ -85,21 +85,15 @@ def load(chosen: Chosen, environment: Mapping[str, str], api_key: str | None = N
     )
 
 
-def of_script(chosen: Chosen, api_key: str | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+def of_script(chosen: Chosen, api_key: str | None = None) -> Settings:
     """Decide server and key for a script, which may have a key of its own; warnings are Python's.
 
     :raises SettingsError: as ``load``.
     """
-    found = load(chosen, environment, api_key)
+    found = load(chosen, os.environ, api_key)
     for warning in found.warnings:
         warnings.warn(warning, stacklevel=3)
     return found
-
-
-def server_url(chosen: Chosen, environment: Mapping[str, str]) -> str:
-    """Return the server alone, for what needs no key."""
-    url = chosen.url or environment.get(URL) or _profile(chosen, environment).url or DEFAULT_BASE
-    return url.strip().removesuffix("/")
 
 
 def _key(
