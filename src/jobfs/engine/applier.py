@@ -138,7 +138,7 @@ class Applier:
             self.record(change, fresh)
             self._state.drop_local(node)
             if change.copy_name is None:
-                self._part(record, is_kept=self._history.keep(record, Reason.LOST))
+                self._workspace.let_go(record, is_kept=self._history.keep(record, Reason.LOST))
             else:
                 parent = numbers.get(change.parent, change.parent)
                 self._state.put_local(replace(record, parent=parent, name=change.copy_name))
@@ -194,21 +194,12 @@ class Applier:
         """Note, in the caller's transaction, that a node is removed here because the server no longer has it."""
         self._trees.removed_here(node)
 
-    def _part(self, record: LocalNode, *, is_kept: bool) -> None:
-        """Let go of a node's bytes, unless an open handle or the history keeps them; in the caller's transaction."""
-
-        def let_go() -> None:
-            if not self._workspace.on_remove(record, True) and record.blob is not None and not is_kept:
-                self._state.blobs.remove(record.blob)
-
-        self._state.after_commit(let_go)
-
     def _give_up(
         self, record: LocalNode, usual: Callable[[LocalNode, Reason], bool], reason: Reason, *, keeps: bool
     ) -> None:
         """Let go of a node's bytes, which the history gets: by its usual rules, or because nobody else has them."""
         is_kept = self._history.keep(record, Reason.REVERTED) if keeps else usual(record, reason)
-        self._part(record, is_kept=is_kept)
+        self._workspace.let_go(record, is_kept=is_kept)
 
     def _announce(self, happening: Happening, record: LocalNode, *, old: NodeId | None = None) -> None:
         if happening is not Happening.ATTRIBUTES:

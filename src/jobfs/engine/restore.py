@@ -251,12 +251,7 @@ class _Place:
         """Let go of what is there: its bytes are a version from now on, also where they were never sent."""
         self._state.drop_local(record.id)
         is_kept = not record.is_local_only and self._workspace.history.keep(record, Reason.REPLACED)
-
-        def let_go() -> None:
-            if not self._workspace.on_remove(record, True) and record.blob is not None and not is_kept:
-                self._state.blobs.remove(record.blob)
-
-        self._state.after_commit(let_go)
+        self._workspace.let_go(record, is_kept=is_kept)
 
     def _node(self, blob: BlobId | None, parent: NodeId, now_ns: int) -> LocalNode:
         present, version = self._present, self._version

@@ -92,7 +92,8 @@ class Workspace:
         self.writers: Counter[NodeId] = Counter()
         self.keepers: Counter[NodeId] = Counter()
         self.on_touch: Callable[[NodeId], None] = lambda node: None
-        self.on_remove: Callable[[LocalNode, bool], bool] = lambda node, was_replaced: False
+        self.on_replaced: Callable[[LocalNode], bool] = lambda node: False
+        """Leaves a node that lost its place to the other side to who has it open; tells whether somebody has."""
         self.is_open: Callable[[NodeId], bool] = lambda node: False
         self.is_known: Callable[[NodeId], bool] = lambda node: False
         """Whether a program has a node open, or a transport's caches name it: its number stands for that version."""
@@ -104,6 +105,20 @@ class Workspace:
         """Say that nodes changed on this side: their push starts when they have been quiet for a moment."""
         for node in nodes:
             self.on_touch(node)
+
+    def let_go(self, record: LocalNode, *, is_kept: bool) -> None:
+        """Let go, in the caller's transaction, of a node that loses its place to a version from elsewhere, or to none.
+
+        Its bytes go after the commit, unless somebody has them open.
+
+        :param is_kept: nor then, for the history has them.
+        """
+
+        def part() -> None:
+            if not self.on_replaced(record) and record.blob is not None and not is_kept:
+                self.state.blobs.remove(record.blob)
+
+        self.state.after_commit(part)
 
     def announce(self, change: LocalChange) -> None:
         """Tell the transports of a change that no local program made."""

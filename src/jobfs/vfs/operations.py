@@ -112,13 +112,13 @@ class Vfs:
         self.durable_remotely = durable_remotely
         self.write_through = write_through
         self._failures: dict[NodeId, _Failure] = {}
-        workspace.on_remove = self._detach
+        workspace.on_replaced = self._detach
         workspace.is_open = self.table.inodes.__contains__
         workspace.history.blobs_in_use = self.table.detached_blobs
         workspace.is_known = lambda node: node in self.table.inodes or self.table.is_known(node)
 
-    def _detach(self, record: LocalNode, was_replaced: bool) -> bool:
-        is_kept = self.table.detach(record, was_replaced=was_replaced)
+    def _detach(self, record: LocalNode) -> bool:
+        is_kept = self.table.detach(record, was_replaced=True)
         if is_kept:
             self.session.hydrator.keep_arriving(record)
             # Whoever has it open can see that its name is gone: it has one link less.
