@@ -9,19 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from failing_disk import FailingDisk
 from folder_harness import QUICK, Desk, run
 from kept_versions import kept_versions
 
 from jobfs.engine.workspace import SystemClock, Workspace
-from jobfs.errors import HistoryError
+from jobfs.errors import HistoryError, StateError
 from jobfs.folder.arrivals import Arrivals
 from jobfs.folder.coalesce import EVERYWHERE
 from jobfs.folder.disk import Disk
+from jobfs.folder.keeping import Keeping
 from jobfs.folder.restore import FolderRestorer
 from jobfs.folder.sync import SyncOptions
+from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId
 from jobfs.planner.ignore import Ignore
 from jobfs.planner.retention import Wanted
 from jobfs.store.history import Version
+from jobfs.store.state import State
 
 ONCE = SyncOptions(host="testhost", times=QUICK)
 
@@ -176,3 +180,31 @@ def test_a_version_goes_back_to_where_no_scan_has_been(desk: Desk) -> None:
 def _all(desk: Desk) -> list[Version]:
     with desk.opened() as state:
         return state.versions.all()
+
+
+@pytest.mark.parametrize("call", ["BEGIN", "INSERT", "COMMIT"])
+def test_what_the_history_could_not_record_takes_no_room_either(tmp_path: Path, call: str) -> None:
+    """Each new try would leave one more copy, on a disk that may be full."""
+    (tmp_path / "folder").mkdir()
+    file = tmp_path / "folder" / "a"
+    disk = FailingDisk()
+    state = State.open(tmp_path / "state", connect=disk.connect, system=disk)
+    workspace = Workspace(state, Ignore(), SystemClock(), host="h", is_read_only=False)
+    workspace.history.start(Wanted())
+    folder = Disk(tmp_path / "folder")
+    keeping, record = Keeping(workspace, folder), LocalNode(NodeId(5), ROOT, "a", Kind.FILE, content=Content(3))
+
+    def kept() -> list[bytes]:
+        return [path.read_bytes() for path in (tmp_path / "state" / "blobs").rglob("*") if path.is_file()]
+
+    file.write_bytes(b"one")
+    with disk.failing(call), pytest.raises(StateError):
+        keeping.keep(record, "a", "a")
+    assert kept() == []
+    keeping.keep(record, "a", "a")
+    file.write_bytes(b"two")
+    restorer = FolderRestorer(workspace, folder, Arrivals(lambda: "abcdefgh"), lambda place: None)
+    with disk.failing(call), pytest.raises(StateError):
+        run(restorer.restore(state.versions.all()[0], "a"))
+    assert (kept(), file.read_bytes()) == ([b"one"], b"two")
+    state.close()

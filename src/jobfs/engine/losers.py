@@ -22,19 +22,13 @@ async def keep_loser(remote: Remote, state: State, revision: Revision, path: str
     :raises StateFull: there is no room for it.
     """
     blob = state.blobs.allocate()
-    descriptor = state.blobs.open(blob, create=True)
-    try:
-        sha256 = await receive(remote, revision, descriptor, state.blobs.system)
-        with disk_errors():
-            state.blobs.system.fsync(descriptor)
-    except BaseException:
-        state.blobs.remove(blob)
-        raise
-    finally:
-        os.close(descriptor)
-    try:
+    with state.blobs.unless_failed(blob):
+        descriptor = state.blobs.open(blob, create=True)
+        try:
+            sha256 = await receive(remote, revision, descriptor, state.blobs.system)
+            with disk_errors():
+                state.blobs.system.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         with state.transaction(durable=True):
             state.versions.add(Version(path, blob, Content(revision.size, sha256, revision), Reason.LOST, at_ns))
-    except BaseException:
-        state.blobs.remove(blob)
-        raise

@@ -124,13 +124,9 @@ class TreeRestorer:
         if _Place(workspace, path, version, may_replace=not is_undelete).has_it():
             return PutBack(path, version, is_changed=False)
         blob = await _copy(workspace, version)
-        try:
+        with workspace.state.blobs.unless_failed(blob):
             place = _Place(workspace, path, version, may_replace=not is_undelete)
             place.put(blob, workspace.clock.wall_ns(), is_undelete=is_undelete)
-        except BaseException:
-            if blob is not None:
-                workspace.state.blobs.remove(blob)
-            raise
         await workspace.caught_up()  # whoever asked looks at it next
         return PutBack(path, version)
 

@@ -188,7 +188,7 @@ class FolderApplier:
             is_gone = self._remove_directory(record, place)
         else:
             blob = self._remove_file(record, place, keeps=change.keeps)
-        with self._state.transaction():
+        with self._state.blobs.unless_failed(blob), self._state.transaction():
             self._state.drop_base(change.node)
             if is_gone:
                 self._state.drop_local(change.node)
@@ -239,12 +239,8 @@ class FolderApplier:
         if keeps:
             self._keeping.keep(record, aside, place)
         blob = None if keeps else self._keeping.take(record, aside)
-        try:
+        with self._state.blobs.unless_failed(blob):
             self._disk.remove_file(aside)
-        except BaseException:
-            if blob is not None:
-                self._state.blobs.remove(blob)
-            raise
         return blob
 
     def _put_back(self, aside: str, place: str, node: NodeId) -> None:

@@ -205,8 +205,10 @@ class Contents:
     def _withdraw(self, ready: _Ready) -> None:
         """Take a new file back whose name may not outlive a power cut, and which is therefore not recorded.
 
-        Wherever the user moved it, it would be taken for a file of his.
+        Wherever the user moved it, it would be taken for one of his. What it replaced is given up: the server had it.
         """
+        if ready.replaced is not None:
+            self._state.blobs.remove(ready.replaced)
         with suppress(OSError):  # where the disk fails in this too, the next scan finds it
             seen = self._disk.look(ready.place) if isinstance(ready.change, planned.AddLocal) else None
             if seen is not None and seen.is_same_file(ready.seen):
@@ -300,7 +302,7 @@ class Contents:
     def _record(self, ready: _Ready) -> set[NodeId]:
         change = ready.change
         touched = {change.node}
-        with self._state.transaction():
+        with self._state.blobs.unless_failed(ready.replaced), self._state.transaction():
             if isinstance(change, planned.AddLocal):
                 record = remote_node(change.entry, self._workspace.clock.wall_ns())
             else:

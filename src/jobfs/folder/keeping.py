@@ -52,8 +52,8 @@ class Keeping:
         self.hand_over(replace(record, blob=self._import(found)), Reason.REVERTED, place)
 
     def hand_over(self, record: LocalNode, reason: Reason, place: str) -> None:
-        """Give the history the blob of a record, durably."""
-        with self._state.transaction(durable=True):
+        """Give the history the blob of a record, durably; where it does not take it, nothing of it is left."""
+        with self._blobs.unless_failed(record.blob), self._state.transaction(durable=True):
             is_kept = self._history.keep(record, reason, path=place)
         if not is_kept and record.blob is not None:
             self._blobs.remove(record.blob)  # it was empty, which its version says by itself; or nothing is to be kept
@@ -76,9 +76,6 @@ class Keeping:
     def _import(self, place: str) -> BlobId:
         with self._disk.open(place) as source:
             blob, _, _ = self._blobs.import_file(source)
-        try:
+        with self._blobs.unless_failed(blob):
             self._blobs.sync(blob)
-        except BaseException:
-            self._blobs.remove(blob)
-            raise
         return blob

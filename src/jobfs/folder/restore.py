@@ -129,18 +129,12 @@ class FolderRestorer:
 
     async def _keep(self, path: str, present: Seen) -> None:
         blob, seen = await self._keeping.save(path)
-        if not seen.is_same_file(present):
-            self._state.blobs.remove(blob)
-            raise Changed(path)
-        kept = replace(self._as_it_is(path, seen), blob=blob)
-        is_kept = False
-        try:
+        with self._state.blobs.unless_failed(blob):
+            if not seen.is_same_file(present):
+                raise Changed(path)
+            kept = replace(self._as_it_is(path, seen), blob=blob)
             check_unsent(self._workspace, kept)
-            with self._state.transaction(durable=True):
-                is_kept = self._workspace.history.keep(kept, Reason.REPLACED, path=path)
-        finally:
-            if not is_kept:
-                self._state.blobs.remove(blob)
+            self._keeping.hand_over(kept, Reason.REPLACED, path)
 
     def _as_it_is(self, path: str, seen: Seen) -> LocalNode:
         """Return the record of a file; as one that was never sent where no scan has seen it as it is."""

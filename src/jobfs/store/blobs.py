@@ -164,12 +164,21 @@ class Blobs:
 
     @contextmanager
     def _whole(self, target: BlobId) -> Iterator[None]:
-        """Leave nothing of a blob that could not be made whole: on a full disk its part would take the last room."""
+        """Leave nothing of a blob that could not be made whole."""
+        with self.unless_failed(target), disk_errors():
+            yield
+
+    @contextmanager
+    def unless_failed(self, blob: BlobId | None) -> Iterator[None]:
+        """Remove a blob where the block fails that is to give it to somebody, such as a transaction with its row.
+
+        The next start would, but on a full disk it takes the last room until then, and each new try leaves another.
+        """
         try:
-            with disk_errors():
-                yield
+            yield
         except BaseException:
-            self._unlink(target)
+            if blob is not None:
+                self.remove(blob)
             raise
 
     def import_file(self, source: FileIO) -> tuple[BlobId, str, int]:
