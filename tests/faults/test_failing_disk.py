@@ -313,3 +313,21 @@ def test_what_base_and_remote_know_of_a_node_moves_only_with_the_store(tmp_path:
             assert (trees.remote.get(node), trees.remote.get(fresh)) == (state.base.get(node), None)
 
     run(scenario())
+
+
+def test_bytes_that_were_shown_before_are_still_looked_at_after_a_download_that_could_not_be_recorded(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("a", b"shown")
+        async with mounted(tmp_path, remote, disk=disk, options=Options(times=NEVER, cache_bytes=0)) as mount:
+            assert await mount.read("a") == b"shown"
+            assert mount.session.cache.shrink() == len(b"shown")
+            with disk.failing("COMMIT"), pytest.raises(StateError):
+                await mount.session.hydrator.fetch(mount.node("a"))
+            looks = len(remote.asked("get"))
+            assert await mount.read("a") == b"shown"
+            assert len(remote.asked("get")) > looks
+
+    run(scenario())

@@ -343,7 +343,7 @@ class Hydrator:
             belongs = record is not None and record.blob is None and record.content is not None
             if belongs and record is not None and record.content is not None and record.content.revision == revision:
                 self._state.put_local(replace(record, content=content, blob=hydration.blob))
-                self._distrusted.pop(hydration.revision, None)
+                self._state.after_commit(partial(self._distrusted.pop, hydration.revision, None))
                 return
         if node in self._kept:
             self._kept[node] = hydration.blob
