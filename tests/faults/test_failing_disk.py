@@ -13,10 +13,11 @@ from failing_disk import FailingDisk
 from model_remote import ModelRemote
 
 from jobfs.engine.feed import FeedTimes
+from jobfs.engine.hold import Hold
 from jobfs.engine.session import Options
 from jobfs.errors import NotFound, StateError, StateFull
 from jobfs.fuse.errno import errno_of
-from jobfs.model import ROOT, Trouble
+from jobfs.model import ROOT, NodeId, Trouble
 from jobfs.store.blobs import Blobs
 from jobfs.store.state import Refusal, State
 
@@ -331,3 +332,35 @@ def test_bytes_that_were_shown_before_are_still_looked_at_after_a_download_that_
             assert len(remote.asked("get")) > looks
 
     run(scenario())
+
+
+def test_a_change_takes_its_approval_away_and_is_made_once_also_where_the_store_cannot_record_that(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        async with mounted(tmp_path, remote, disk=disk, options=Options(times=NEVER)) as mount:
+            hold = mount.session.hold
+            hold.switch(is_on=True)
+            await mount.write("a", b"one")
+            node = mount.node("a")
+            handle = mount.vfs.open(node, os.O_WRONLY | os.O_APPEND)
+            assert mount.vfs.write_now(handle, b" two", 0) is not None
+            hold.approve({node})
+            with disk.failing("BEGIN", number=errno.ENOSPC):
+                assert mount.vfs.write_now(handle, b" three", 0) is not None
+            assert (shown(mount, "a"), hold.keeps(node)) == (b"one two three", True)
+            mount.vfs.release(handle)
+
+    run(scenario())
+
+
+def test_where_a_workspace_cannot_be_held_or_let_go_its_approvals_stay(tmp_path: Path, disk: FailingDisk) -> None:
+    state = State.open(tmp_path, connect=disk.connect, system=disk)
+    hold = Hold(state)
+    hold.switch(is_on=True)
+    hold.approve({NodeId(7)})
+    with disk.failing("COMMIT"), pytest.raises(StateError):
+        hold.switch(is_on=False)
+    assert (hold.is_on, hold.approved) == (True, state.approvals())
+    state.close()

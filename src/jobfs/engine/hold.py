@@ -13,7 +13,9 @@ move out of what is deleted) is never made without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 
+from jobfs.errors import StateError
 from jobfs.model import NodeId, TreeView
 from jobfs.planner.difference import is_different
 from jobfs.planner.naming import is_hidden_name
@@ -47,8 +49,7 @@ class Hold:
         """Hold from now on, or no more. Requests that are under way are finished."""
         with self._state.transaction():
             set_held(self._state, is_held=is_on)
-            self.withdraw(set(self.approved))
-        self.is_on = is_on
+        self.is_on, self.approved = is_on, set()
 
     def keeps(self, node: NodeId) -> bool:
         """Tell whether a node that differs stays here until it is approved."""
@@ -67,14 +68,14 @@ class Hold:
         self.approved |= fresh
 
     def withdraw(self, nodes: Collection[NodeId]) -> None:
-        """Take approvals away: the nodes changed, or the server has them."""
+        """Take approvals away: the nodes changed, or the server has them. That never fails, for the change is made."""
         gone = self.approved.intersection(nodes)
         if not gone:
             return
-        with self._state.transaction():
+        self.approved -= gone
+        with suppress(StateError), self._state.transaction():  # its row counts again at the next start, no sooner
             for node in gone:
                 self._state.drop_approval(node)
-        self.approved -= gone
 
     def settle(self, nodes: Iterable[NodeId]) -> None:
         """Forget the approvals of nodes that the server has as they are here."""
@@ -103,8 +104,10 @@ def is_held(state: State) -> bool:
 
 
 def set_held(state: State, *, is_held: bool) -> None:
-    """Hold a workspace or let it go, in the caller's transaction."""
+    """Hold a workspace or let it go, in the caller's transaction; no approval outlasts that."""
     state.remember(_HELD, "1" if is_held else "0")
+    for node in state.approvals():
+        state.drop_approval(node)
 
 
 class Grant:

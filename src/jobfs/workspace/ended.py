@@ -38,8 +38,6 @@ def hold(instance: Instance, *, is_on: bool) -> int:
     with opened(instance) as state:
         with state.transaction(durable=True):
             set_held(state, is_held=is_on)
-            for node in state.approvals():
-                state.drop_approval(node)
         return count_unsent(state)
 
 
