@@ -1,6 +1,6 @@
 """The SQLite schema of a workspace's state, in one place, with its migrations.
 
-Invariants, which ``state.State.check`` verifies and ``repair`` brings back:
+Invariants, which ``soundness`` verifies and ``repair`` brings back:
 
 - I1 every node's parent is in the same tree and is a directory, none is below itself; the root is node 1 and its own
   parent.

@@ -29,6 +29,7 @@ from jobfs.store.lock import DirectoryLock
 from jobfs.store.reserve import Reserve
 from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_node, local_row
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
+from jobfs.store.soundness import broken_invariants
 from jobfs.store.system import System
 from jobfs.store.trees import SyncedView, Tree
 
@@ -478,50 +479,7 @@ class State:
 
     def check(self) -> list[str]:
         """Verify the invariants of ``schema``; return what is wrong, one line each. Blocks; for fsck and tests."""
-        wrong = _check_tree("local", self.local) + _check_tree("base", self.base) + self._check_links()
-        wrong += self._check_blobs()
-        items = [entry.item for entry in self.base.entries() if entry.item is not None]
-        if len(items) != len(set(items)):
-            wrong.append("I5: two base records name one item")
-        unnamed = [entry for entry in self.base.entries() if entry.kind is Kind.FILE and entry.item is None]
-        wrong += [f"I5: the base record of file {entry.id} ({entry.name!r}) names no item" for entry in unnamed]
-        top = max(max(self.base, default=ROOT), max(self.local, default=ROOT))
-        if top >= self._next_node:
-            wrong.append(f"I4: node {top} is above the counter {self._next_node}")
-        return wrong
-
-    def _check_links(self) -> list[str]:
-        wrong = []
-        for parent, names in self.links.items():
-            directory = self.local.get(parent)
-            for name, node in names.items():
-                is_fit = directory is not None and directory.kind is Kind.DIRECTORY and self.local.get(node) is not None
-                if not is_fit or self.local.child(parent, name) is not None:
-                    wrong.append(f"I2: link {name!r} in {parent}")
-        return wrong
-
-    def _check_blobs(self) -> list[str]:
-        wrong = []
-        named: set[BlobId] = set()
-        for node in self.local.entries():
-            if node.blob is None:
-                if node.is_dirty and node.content is not None and node.content.size and not node.inode:
-                    wrong.append(f"I3: dirty file {node.id} of {node.content.size} bytes has no blob")
-            elif node.blob in named or not self.blobs.has(node.blob):
-                wrong.append(f"I3: blob {node.blob} of node {node.id} is missing or named twice")
-            elif not node.is_dirty and (node.content is None or self.blobs.size(node.blob) != node.content.size):
-                wrong.append(f"I3: blob {node.blob} of node {node.id} is not as long as its revision")
-            else:
-                named.add(node.blob)
-        for version in self.versions.all():
-            if version.blob is None:
-                if version.content.size:
-                    wrong.append(f"I3: version {version.number} of {version.path!r} has no bytes")
-            elif version.blob in named or not self.blobs.has(version.blob):
-                wrong.append(f"I3: blob {version.blob} of a lost version of {version.path!r} is missing or named twice")
-            else:
-                named.add(version.blob)
-        return wrong
+        return broken_invariants(self, self._next_node)
 
 
 def check_version(version: int, directory: Path) -> None:
@@ -535,36 +493,6 @@ def check_version(version: int, directory: Path) -> None:
         )
     if version < 1:
         raise StateCorrupt(f"{directory} holds a database that is no jobfs state", "name another folder")
-
-
-def _check_tree(label: str, tree: Tree[LocalNode] | Tree[Entry]) -> list[str]:
-    wrong = []
-    below: set[NodeId] = {ROOT}
-    for entry in tree.entries():
-        parent = tree.get(entry.parent)
-        if parent is None or parent.kind is not Kind.DIRECTORY:
-            wrong.append(f"I1: {label} node {entry.id} ({entry.name!r}) has no directory above it")
-        elif entry.id != ROOT and tree.child(entry.parent, entry.name) != entry.id:
-            wrong.append(f"I2: {label} node {entry.id} ({entry.name!r}) does not hold its place")
-        elif _is_in_circle(tree, entry, below):
-            wrong.append(f"I1: {label} node {entry.id} ({entry.name!r}) is below itself")
-    return wrong
-
-
-def _is_in_circle(tree: Tree[LocalNode] | Tree[Entry], entry: LocalNode | Entry, below: set[NodeId]) -> bool:
-    """Tell whether the way up from a node never ends.
-
-    :param below: nodes of which it is known that theirs does; those on this way are added.
-    """
-    way: set[NodeId] = set()
-    at: LocalNode | Entry | None = entry
-    while at is not None and at.id not in below:
-        if at.id in way:
-            return True
-        way.add(at.id)
-        at = tree.get(at.parent)
-    below |= way
-    return False
 
 
 _NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
