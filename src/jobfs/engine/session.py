@@ -34,6 +34,7 @@ from jobfs.engine.leftover import Unsynced
 from jobfs.engine.listing import Observation
 from jobfs.engine.lookahead import LookAhead, Prefetch
 from jobfs.engine.lookup import digest_of
+from jobfs.engine.mending import Mending
 from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.engine.pusher import Outcome, Pusher
 from jobfs.engine.reach import Reach
@@ -43,7 +44,7 @@ from jobfs.engine.side import LocalSide, Recorder
 from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, nodes_of
 from jobfs.engine.trees import Trees
 from jobfs.engine.workspace import Workspace
-from jobfs.errors import ApiError, JobfsError, NotFound, PathExists, Refused, StateError, StateFull
+from jobfs.errors import ApiError, JobfsError, NotFound, Refused, StateError, StateFull
 from jobfs.model import Item, ItemId, NodeId, Problem
 from jobfs.planner.guards import FEW
 from jobfs.planner.plan import Conflict, ConflictPolicy, LocalChange, Plan, Rebind, RemoteChange, Stage
@@ -130,8 +131,8 @@ class Session:
         self.conflicts: list[Conflict] = []
         self.on_conflict: Callable[[Conflict], None] = lambda conflict: None
         self.reach = Reach(remote, self._came_back)
+        self._mending = Mending(self.pusher.replacer, self.went_offline)
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
-        self._to_mend: tuple[Sequence[Item], int] | None = None
         self._idle = asyncio.Event()
         self._has_looked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -317,25 +318,8 @@ class Session:
 
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
         """Finish or undo what interrupted replaces of ours left."""
-        self.pusher.replacer.note_hidden(items)
-        is_mending, self._to_mend = self._to_mend is not None, (items, epoch)
-        if not is_mending:
-            self._spawn(self._mend(), "session-mend")
-
-    async def _mend(self) -> None:
-        """Mend by the newest listing, until no newer one has come: two at once would do the same twice."""
-        done: tuple[Sequence[Item], int] | None = None
-        try:
-            while self._to_mend is not None and self._to_mend is not done:
-                done = self._to_mend
-                try:
-                    await self.pusher.replacer.mend(*done)
-                except (NotFound, PathExists) as error:
-                    _log.info("left for the next listing: %s", error)
-                except JobfsError as error:
-                    self.went_offline(error)
-        finally:
-            self._to_mend = None
+        if self._mending.take(items, epoch):
+            self._spawn(self._mending.run(), "session-mend")
 
     def went_offline(self, error: JobfsError) -> None:
         """Note that the server could not be reached or did not take us, or that the disk is full."""
