@@ -122,6 +122,18 @@ def test_a_folder_that_a_script_synchronised_is_a_local_copy_and_shown(
     assert contents(studio, job) == {}
 
 
+def test_when_a_script_has_sent_a_folder_that_nobody_serves_its_record_says_so(
+    studio: RunningServer, job: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    with Workspace(job) as workspace:
+        workspace.sync(folder)
+    (folder / "a").write_text("1")
+    assert LocalCopy(folder).push().sent == ("a",)
+    assert contents(studio, job) == {"a": b"1"}
+    assert "not sent" not in in_process("status").ok()
+
+
 def test_a_folder_is_not_kept_in_step_inside_of_another_that_is_served(
     studio: RunningServer, job: str, tmp_path: Path
 ) -> None:

@@ -247,7 +247,7 @@ class AsyncLocalCopy:
 
         options = SyncOptions(direction=Direction.PUSH, max_deletions=max_deletions)
         async with aclosing(Connection(settings)) as connection:
-            with ended.opened(self._instance) as state:
+            with ended.changing(self._instance) as state:
                 remote = connection.remote(self.job)
                 summary = await FolderSync(state, remote, Path(self.directory), options=options, progress=note).run()
         return Pushed(tuple(sorted(done)), (), unsent_of(summary.skipped))

@@ -58,3 +58,16 @@ def opened(instance: Instance) -> Iterator[State]:
         yield state
     finally:
         state.close()
+
+
+@contextmanager
+def changing(instance: Instance) -> Iterator[State]:
+    """Open it for what may send or make changes: afterwards the record says how many wait.
+
+    :raises StateLocked: it is in use.
+    """
+    with opened(instance) as state:
+        try:
+            yield state
+        finally:
+            note_unsent(instance, state)

@@ -20,7 +20,7 @@ from jobfs.folder.sync import FolderSync
 from jobfs.planner.ignore import Ignore
 from jobfs.workspace.answering import Handler
 from jobfs.workspace.connection import Connection
-from jobfs.workspace.ended import note_unsent, opened
+from jobfs.workspace.ended import changing
 from jobfs.workspace.instance import FOLDER, Instance
 from jobfs.workspace.line import check_changes
 from jobfs.workspace.past import Past
@@ -41,8 +41,7 @@ async def changes_of(settings: Settings, instance: Instance, *, starts: bool) ->
     if starts:
         check_changes(is_read_only=settings.is_read_only)
     async with AsyncExitStack() as stack:
-        state = stack.enter_context(opened(instance))
-        stack.callback(note_unsent, instance, state)
+        state = stack.enter_context(changing(instance))
         connection = await stack.enter_async_context(aclosing(Connection(settings)))
         remote = connection.remote(instance.job)
         look: Callable[[], Awaitable[None]] | None = None
@@ -71,7 +70,7 @@ def check_server(settings: Settings, instance: Instance) -> None:
 @contextmanager
 def past_of(instance: Instance) -> Iterator[Past]:
     """Open the history of a mount or folder."""
-    with opened(instance) as state:
+    with changing(instance) as state:
         is_read_only = instance.job.startswith(RUN_PREFIX)
         workspace = Workspace(state, Ignore(), SystemClock(), host=platform.node(), is_read_only=is_read_only)
         if instance.kind == FOLDER:
@@ -79,4 +78,3 @@ def past_of(instance: Instance) -> Iterator[Past]:
             yield Past(state, FolderRestorer(workspace, disk, Arrivals(random_token), lambda place: None))
         else:
             yield Past(state, TreeRestorer(workspace))
-        note_unsent(instance, state)
