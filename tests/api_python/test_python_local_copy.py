@@ -134,6 +134,19 @@ def test_when_a_script_has_sent_a_folder_that_nobody_serves_its_record_says_so(
     assert "not sent" not in in_process("status").ok()
 
 
+@pytest.mark.parametrize("what", ["push", "history"])
+def test_what_a_script_asks_of_a_folder_that_has_ended_since_does_not_make_its_record_that_of_one_that_died(
+    studio: RunningServer, job: str, tmp_path: Path, what: str
+) -> None:
+    folder = tmp_path / "folder"
+    in_process("sync", job, folder, "--background").ok()
+    copy = LocalCopy(folder)
+    in_process("umount", folder).ok()
+    assert list(copy.push().sent if what == "push" else copy.history()) == []
+    (told,) = json.loads(in_process("status", "--json").ok())
+    assert (told["isRunning"], told["isBrokenOff"]) == (False, False)
+
+
 def test_a_folder_is_not_kept_in_step_inside_of_another_that_is_served(
     studio: RunningServer, job: str, tmp_path: Path
 ) -> None:

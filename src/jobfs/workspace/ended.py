@@ -1,6 +1,6 @@
 """What the state alone tells of a mount or synchronised folder that nobody serves just now: no server, and no key.
 
-Loaded by quick commands: it loads neither the engine nor any library.
+Loaded by quick commands: it loads no library, and of the engine only what reads the trees.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jobfs.engine.backlog import differing
 from jobfs.engine.hold import set_held
 from jobfs.store.state import State
 from jobfs.workspace.conflicts import conflict_copies
-from jobfs.workspace.instance import Instance, telling_whose
+from jobfs.workspace.instance import Instance, read_instance, telling_whose
 
 
 def conflicts_of(instance: Instance) -> list[dict[str, str]]:
@@ -29,8 +29,12 @@ def unsent_of(instance: Instance) -> int:
 
 
 def note_unsent(instance: Instance, state: State) -> None:
-    """Write down how many changes wait, for who looks at the record alone."""
-    replace(instance, unsent=count_unsent(state)).write()
+    """Write down how many changes wait, for who looks at the record alone.
+
+    That is read anew: it is of the process that had the state before this one, and may have ended since the caller
+    looked.
+    """
+    replace(read_instance(instance.state) or instance, unsent=count_unsent(state)).write()
 
 
 def hold(instance: Instance, *, is_on: bool) -> int:
