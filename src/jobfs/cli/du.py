@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import human_size, many, say, say_json, say_table
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import Found, Snapshot, take_snapshot
+from jobfs.workspace.snapshot import Found, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def du(
 
 async def _snapshot(settings: Settings, place: Place) -> Snapshot:
     async with open_remote(settings, place.job) as remote:
-        return await take_snapshot(remote)
+        return await list_workspace(remote)
 
 
 def usage_of(snapshot: Snapshot, found: Found) -> Usage:

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import say, say_json, shown
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import Found, as_json, take_snapshot
+from jobfs.workspace.snapshot import Found, as_json
 
 
 @unique
@@ -48,7 +49,7 @@ def find(
 
 async def _below(settings: Settings, place: Place) -> list[Found]:
     async with open_remote(settings, place.job) as remote:
-        snapshot = await take_snapshot(remote)
+        snapshot = await list_workspace(remote)
     return list(snapshot.below(snapshot.at(place).path))
 
 

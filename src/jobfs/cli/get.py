@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import Progress, progress, shown, tell
 from jobfs.engine.remote import Remote
@@ -20,7 +21,7 @@ from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.reading import fetch
 from jobfs.workspace.settings import Settings
 from jobfs.workspace.sight import locate
-from jobfs.workspace.snapshot import Found, take_snapshot
+from jobfs.workspace.snapshot import Found
 
 _PARALLEL = 8
 
@@ -49,7 +50,7 @@ async def _get(settings: Settings, place: Place, target: Path, *, is_recursive: 
                 raise SettingsError(f"{place} is a directory", "add -r to bring directories")
             await _fetch(remote, found, _local_target(target, found.name))
             return
-        snapshot = await take_snapshot(remote)
+        snapshot = await list_workspace(remote)
         top = snapshot.at(place)
         if not top.is_directory:
             await _fetch(remote, top, _local_target(target, top.name))

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import human_size, local_time, say, say_json, say_table, shown
 from jobfs.model import Permission
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import Found, Snapshot, as_json, take_snapshot
+from jobfs.workspace.snapshot import Found, Snapshot, as_json
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def ls(
 
 async def _entries(settings: Settings, place: Place) -> list[Found]:
     async with open_remote(settings, place.job) as remote:
-        snapshot: Snapshot = await take_snapshot(remote)
+        snapshot: Snapshot = await list_workspace(remote)
     found = snapshot.at(place)
     return snapshot.children(found.path) if found.is_directory else [found]
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_writable, run
 from jobfs.errors import PathExists
 from jobfs.workspace.changes import check_parent, open_writer
 from jobfs.workspace.places import Place, check_new, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import take_snapshot
 from jobfs.workspace.states import state_root
 
 
@@ -40,7 +40,7 @@ async def _make(settings: Settings, place: Place, *, has_parents: bool) -> None:
         open_writable(settings, place) as remote,
         open_writer(remote, state_root(), settings.url, place.job) as writer,
     ):
-        snapshot = await take_snapshot(remote)
+        snapshot = await list_workspace(remote)
         if not has_parents:
             if snapshot.get(place.path) is not None:
                 raise PathExists(f"{place} is there already", "choose another name")

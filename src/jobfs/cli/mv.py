@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_writable, run
 from jobfs.errors import Refused, SettingsError
 from jobfs.workspace.changes import check_parent, open_writer, target_in
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import take_snapshot
 from jobfs.workspace.states import state_root
 
 
@@ -38,7 +38,7 @@ async def _move(settings: Settings, place: Place, wanted: Place) -> None:
         open_writable(settings, place) as remote,
         open_writer(remote, state_root(), settings.url, place.job) as writer,
     ):
-        snapshot = await take_snapshot(remote)
+        snapshot = await list_workspace(remote)
         found = snapshot.at(place)
         if not found.path:
             raise Refused(f"{place} is the root of the workspace, which cannot be moved", "name what is in it")

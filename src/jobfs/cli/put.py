@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_writable, run
 from jobfs.cli.terminal import Progress, progress, tell
 from jobfs.errors import JobfsError, PathExists, SettingsError
@@ -23,7 +24,7 @@ from jobfs.planner.naming import check_path
 from jobfs.workspace.changes import Writer, check_parent, open_writer, target_in
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import Snapshot, take_snapshot
+from jobfs.workspace.snapshot import Snapshot
 from jobfs.workspace.states import state_root
 
 _PARALLEL = 8
@@ -90,7 +91,7 @@ async def _put(settings: Settings, sources: list[tuple[str, Path]], place: Place
         open_writable(settings, place) as remote,
         open_writer(remote, state_root(), settings.url, place.job) as writer,
     ):
-        snapshot = await take_snapshot(remote)
+        snapshot = await list_workspace(remote)
         tasks: list[_Task] = []
         for name, source in sources:
             if len(sources) > 1 and not _is_directory(snapshot, place):

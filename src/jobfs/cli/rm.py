@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_writable, run
 from jobfs.errors import Refused
 from jobfs.workspace.changes import open_writer
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import take_snapshot
 from jobfs.workspace.states import state_root
 
 
@@ -38,7 +38,7 @@ async def _remove(settings: Settings, place: Place, *, is_recursive: bool) -> No
         open_writable(settings, place) as remote,
         open_writer(remote, state_root(), settings.url, place.job) as writer,
     ):
-        snapshot = await take_snapshot(remote)
+        snapshot = await list_workspace(remote)
         found = snapshot.at(place)
         if found.is_directory and not is_recursive:
             raise Refused(f"{place} is a directory", "add -r to delete it with all that it holds")

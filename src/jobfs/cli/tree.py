@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.choices import load_settings
+from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_remote, run
 from jobfs.cli.terminal import human_size, say, say_json, shown
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
-from jobfs.workspace.snapshot import Found, Snapshot, as_json, take_snapshot
+from jobfs.workspace.snapshot import Found, Snapshot, as_json
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +40,7 @@ def tree(
 
 async def _snapshot(settings: Settings, place: Place) -> Snapshot:
     async with open_remote(settings, place.job) as remote:
-        return await take_snapshot(remote)
+        return await list_workspace(remote)
 
 
 def _lines(snapshot: Snapshot, top: Found) -> Iterator[str]:

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from jobfs.engine.remote import Page, Remote
 from jobfs.errors import ProtocolViolation
@@ -27,6 +28,13 @@ _PASSES = 3
 
 _SAMPLE_S = 0.1
 """How much longer than the look at the job its sample may take."""
+
+
+class Pages(Protocol):
+    """What a listing is made from: of a ``Remote``, the list."""
+
+    async def list_page(self, *, skip: int, take: int) -> Page:
+        """Return one page of the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ async def _taken(sample: asyncio.Task[Page]) -> Page | None:
     return sample.result() if is_here else None
 
 
-async def take_listing(remote: Remote, expected: int | None = None) -> Listing:
+async def take_listing(remote: Pages, expected: int | None = None) -> Listing:
     """List every item.
 
     :param expected: how many there probably are: their pages are asked for at once. What these tell decides.
@@ -106,7 +114,7 @@ async def take_listing(remote: Remote, expected: int | None = None) -> Listing:
     return Listing(list(union.values()), False, requests, malformed)
 
 
-async def _pass(remote: Remote, expected: int | None) -> list[Page]:
+async def _pass(remote: Pages, expected: int | None) -> list[Page]:
     if expected is None or not PAGE_ROWS < expected <= MOST_ITEMS:
         return await _from(remote, await remote.list_page(skip=0, take=PAGE_ROWS))
     first = asyncio.create_task(remote.list_page(skip=0, take=PAGE_ROWS))
@@ -121,7 +129,7 @@ async def _pass(remote: Remote, expected: int | None) -> list[Page]:
     return await _from(remote, page)
 
 
-async def _from(remote: Remote, first: Page) -> list[Page]:
+async def _from(remote: Pages, first: Page) -> list[Page]:
     """Return all pages, of which the first is here."""
     rows = _rows(first)
     if first.total is None:
@@ -137,7 +145,7 @@ def _skips(total: int, rows: int) -> range:
     return range(rows - 1, total - 1, rows - 1)
 
 
-async def _others(remote: Remote, skips: Sequence[int], received: int) -> list[Page]:
+async def _others(remote: Pages, skips: Sequence[int], received: int) -> list[Page]:
     """Return the pages at these places, a few at a time; after an empty one, which no honest total allows, no more."""
     pages: dict[int, Page] = {}
     left = iter(skips)
@@ -160,7 +168,7 @@ async def _others(remote: Remote, skips: Sequence[int], received: int) -> list[P
     return [pages[skip] for skip in sorted(pages)]
 
 
-async def _until_nothing_new(remote: Remote, first: Page) -> list[Page]:
+async def _until_nothing_new(remote: Pages, first: Page) -> list[Page]:
     """Page on where the server does not tell a total."""
     pages: list[Page] = []
     seen = {item.id for item in first.items}

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from jobfs.engine.listing import take_listing
-from jobfs.engine.remote import Remote
+from jobfs.engine.listing import Pages, take_listing
 from jobfs.errors import NotFound, Refused
 from jobfs.model import Item, Kind, Lifecycle, Permission
 from jobfs.planner.guards import is_reserved
@@ -138,7 +137,7 @@ class Snapshot:
         return True
 
 
-async def take_snapshot(remote: Remote) -> Snapshot:
+async def take_snapshot(remote: Pages) -> Snapshot:
     """List the workspace."""
     return Snapshot(build_view((await take_listing(remote)).items))
 
