@@ -450,6 +450,30 @@ def test_a_local_cache_can_be_put_before_it(studio: RunningServer, job: str, tmp
     assert len(downloads) == 1
 
 
+# -- options
+
+
+def test_an_option_that_means_nothing_is_told(studio: RunningServer, job: str) -> None:
+    with pytest.raises(errors.SettingsError, match="jobfs:// has no option 'api_kye'") as raised:
+        fsspec.filesystem("jobfs", api_kye=studio.api_key)
+    assert "api_key," in raised.value.remedy
+    assert studio.api_key not in str(raised.value) + raised.value.remedy
+    with pytest.raises(errors.SettingsError, match="no option 'anon'"):
+        fsspec.open(f"jobfs://{job}/note", anon=True)
+    with pytest.raises(errors.SettingsError, match="listings_expiry_time is of the wrong type, str"):
+        JobFileSystem(listings_expiry_time="soon")
+
+
+def test_the_options_of_fsspec_itself_are_taken(studio: RunningServer) -> None:
+    own: dict[str, Any] = {"use_listings_cache": True, "listings_expiry_time": 1, "max_paths": 10}
+    fs: Any = fsspec.filesystem("jobfs", skip_instance_cache=True, asynchronous=False, batch_size=4, **own)
+    copies = [pickle.loads(pickle.dumps(fs)), fsspec.AbstractFileSystem.from_json(fs.to_json())]
+    assert [one.storage_options for one in copies] == [fs.storage_options] * 2
+    for one in (fs, *copies, JobFileSystem(loop=None, skip_instance_cache=True)):
+        one.close()
+    JobFileSystem.clear_instance_cache()
+
+
 # -- runs, and those who await
 
 

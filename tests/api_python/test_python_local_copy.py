@@ -272,9 +272,9 @@ def test_what_makes_no_sense_to_a_local_copy_is_said_in_words(studio: RunningSer
         workspace.write("a", "1")
         workspace.sync(tmp_path / "folder")
     copy = LocalCopy(tmp_path / "folder")
-    with pytest.raises(SettingsError, match="'x' is no number of a version"):
+    with pytest.raises(SettingsError, match="number is of the wrong type, str"):
         copy.restore("nope", "x")  # type: ignore[arg-type]
     with pytest.raises(NoSuchVersion):
         copy.restore("nope", 1)
-    with pytest.raises(SettingsError, match="7 is no path"):
+    with pytest.raises(SettingsError, match="path is of the wrong type, int"):
         copy.history(7)  # type: ignore[arg-type]

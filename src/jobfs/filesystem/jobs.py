@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import weakref
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 from fsspec.utils import isfilelike, stringify_path
 
-from jobfs.errors import IsDirectory, NotEmpty, PathExists, Refused
+from jobfs.errors import IsDirectory, NotEmpty, PathExists, Refused, SettingsError
 from jobfs.filesystem.failures import told_as_os_errors
 from jobfs.filesystem.opened import CompressedFile, ReadFile, StreamedReadFile, StreamedWriteFile, WriteFile
-from jobfs.workspace.awaiting import Server, connect
+from jobfs.workspace.arguments import NUMBER, check
+from jobfs.workspace.awaiting import Server, check_server, connect
 from jobfs.workspace.connection import Connection
 from jobfs.workspace.drafts import Draft, DraftText
 from jobfs.workspace.files import Files, Terms
@@ -33,6 +35,9 @@ from jobfs.workspace.snapshot import Found
 
 BELIEVED_S = 10.0
 """So long a listing is believed, as a mount does for an ended job."""
+
+OF_FSSPEC = frozenset({"asynchronous", "loop", "batch_size", "max_paths", "add_docs", "add_aliases"})
+"""What fsspec takes for every file system, besides what ``JobFileSystem`` looks at."""
 
 
 class JobFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -46,6 +51,7 @@ class JobFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no typ
     :param auto_mkdir: make the directories above a file that is written, where they are missing.
     :param use_listings_cache, listings_expiry_time: whether, and for how many seconds, listings are believed.
     :param options: fsspec's own: ``asynchronous``, ``loop``, ``batch_size``, ``skip_instance_cache``.
+    :raises SettingsError: there is no such option, or its value is of a wrong type.
     """
 
     protocol = "jobfs"
@@ -66,14 +72,11 @@ class JobFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no typ
         listings_expiry_time: float | None = None,
         **options: Any,
     ) -> None:
+        _check_options(options)
+        check("listings_expiry_time", listings_expiry_time, NUMBER, or_none=True)
+        self._server = Server(url=url, api_key=api_key, api_key_file=api_key_file, profile=profile, state=state)
+        check_server(self._server)
         super().__init__(**options)
-        self._server = Server(
-            url=url,
-            api_key=api_key,
-            api_key_file=api_key_file,
-            profile=profile,
-            state=Path(state) if state is not None else None,
-        )
         self.auto_mkdir = auto_mkdir
         wished_s = BELIEVED_S if listings_expiry_time is None else float(listings_expiry_time)
         self._believed_s = wished_s if use_listings_cache else 0.0
@@ -385,6 +388,17 @@ class JobFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no typ
         except BaseException:
             draft.drop()
             raise
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing: a misspelt one would be left out in silence.
+
+    :raises SettingsError:
+    """
+    for name in options:
+        if name not in OF_FSSPEC:
+            known = ", ".join((*Server.__annotations__, "auto_mkdir", "use_listings_cache", "listings_expiry_time"))
+            raise SettingsError(f"jobfs:// has no option {name!r}", f"there are {known}, and those of fsspec itself")
 
 
 def _described(job: str, found: Found) -> dict[str, Any]:

@@ -16,6 +16,17 @@ from jobfs.folder.report import Progress, Summary
 from jobfs.folder.root import stand_in
 from jobfs.folder.sync import Direction, FolderSync, SyncOptions
 from jobfs.planner.plan import ConflictPolicy
+from jobfs.workspace.arguments import (
+    FILE_OF_JOB,
+    FUNCTION,
+    NUMBER,
+    PATH,
+    TEXT,
+    WHOLE_NUMBER,
+    Wanted,
+    all_of,
+    check,
+)
 from jobfs.workspace.connection import Connection
 from jobfs.workspace.ended import note_unsent, opened
 from jobfs.workspace.files import Files, Founds
@@ -44,7 +55,11 @@ class Server(TypedDict, total=False):
     api_key: str | None
     api_key_file: Path | str | None
     profile: str | None
-    state: Path | None
+    state: Path | str | None
+
+
+_KINDS = {"url": TEXT, "api_key": TEXT, "api_key_file": PATH, "profile": TEXT, "state": PATH}
+_SETTINGS = Wanted("a jobfs.JobSettings", (JobSettings,))
 
 
 def connect(server: Server) -> Connection:
@@ -55,18 +70,24 @@ def connect(server: Server) -> Connection:
     check_server(server)
     file = server.get("api_key_file")
     chosen = Chosen(server.get("url"), Path(file) if file is not None else None, server.get("profile"))
-    return Connection(of_script(chosen, server.get("api_key")), state=server.get("state"))
+    return Connection(of_script(chosen, server.get("api_key")), state=state_of(server))
+
+
+def state_of(server: Server) -> Path | None:
+    """Return the folder of the state, where it is said."""
+    state = server.get("state")
+    return Path(state) if state is not None else None
 
 
 def check_server(server: Server) -> None:
-    """Refuse arguments that mean nothing: a misspelt one would be left out in silence.
+    """Refuse arguments that mean nothing: a misspelt one would be left out in silence; and values of wrong types.
 
     :raises SettingsError:
     """
-    known = Server.__annotations__
-    for name in server:
-        if name not in known:
-            raise SettingsError(f"there is no argument {name!r}", f"there are {', '.join(known)}")
+    for name, value in server.items():
+        if name not in _KINDS:
+            raise SettingsError(f"there is no argument {name!r}", f"there are {', '.join(_KINDS)}")
+        check(name, value, _KINDS[name], or_none=True)
 
 
 class AsyncWorkspace(Files):
@@ -98,6 +119,9 @@ class AsyncWorkspace(Files):
         :param files: local files to send along, or names of files that are there.
         :raises OutcomeUnknown: it may have been started; look at the list of jobs before starting another.
         """
+        check("expert", expert, TEXT)
+        check_order(query, settings)
+        files = all_of("files", files, FILE_OF_JOB)
         connection = connect(server)
         try:
             check_changes(is_read_only=connection.settings.is_read_only)
@@ -146,6 +170,8 @@ class AsyncWorkspace(Files):
         :param on_step: called with each step of a job as it comes.
         :raises DeadlineExceeded: not in time; it goes on, and can be waited for again.
         """
+        check("timeout_s", timeout_s, NUMBER, or_none=True)
+        check("on_step", on_step, FUNCTION)
         if self._is_run:
             return status_of(await follow_run(self._connection.runs, self._run_id, timeout_s=timeout_s))
         return (await follow(self._connection.studio, self.job, timeout_s=timeout_s, on_step=on_step)).status
@@ -163,6 +189,8 @@ class AsyncWorkspace(Files):
         :param is_answer: True marks the query as the answer to what the expert has asked.
         :raises OutcomeUnknown: it may go on already; look at its status before trying again.
         """
+        check_order(query, settings)
+        files = all_of("files", files, FILE_OF_JOB)
         self._check_job()
         check_changes(is_read_only=self._connection.settings.is_read_only)
         studio = self._connection.studio
@@ -200,21 +228,30 @@ class AsyncWorkspace(Files):
         :raises GuardTripped: it would delete most of a side. :raises FolderError: the folder cannot be used.
         :raises StateLocked: the folder is kept in step by another process just now.
         """
-        connection = self._connection
-        if direction != "pull" and not dry_run:
-            check_changes(is_read_only=connection.settings.is_read_only)
-        place = real_directory(Path(folder))
-        check_folder(connection.state, place)
+        check("folder", folder, PATH)
+        check("max_deletions", max_deletions, WHOLE_NUMBER, or_none=True)
+        check("on_event", on_event, FUNCTION, or_none=True)
         options = SyncOptions(
-            direction=_choice(Direction, direction),
+            direction=_choice("direction", Direction, direction),
             delete=delete,
-            conflict=_choice(ConflictPolicy, conflict),
-            ignore=tuple(ignore),
+            conflict=_choice("conflict", ConflictPolicy, conflict),
+            ignore=all_of("ignore", ignore, TEXT),
             max_deletions=max_deletions,
             is_trial=dry_run,
         )
-        check_apart(place, connection.state)
-        return await self._synchronise(Path(place), options, on_event)
+        if direction != "pull" and not dry_run:
+            check_changes(is_read_only=self._connection.settings.is_read_only)
+        return await self._synchronise(self._usable(Path(folder)), options, on_event)
+
+    def _usable(self, folder: Path) -> Path:
+        """Return a folder as records spell it.
+
+        :raises SettingsError: it holds the state of jobfs, or is in a mount or in another such folder.
+        """
+        place = real_directory(folder)
+        check_folder(self._connection.state, place)
+        check_apart(place, self._connection.state)
+        return Path(place)
 
     async def _synchronise(self, folder: Path, options: SyncOptions, on_event: Progress | None) -> Summary:
         """Synchronise a folder, which is on record afterwards unless it was a trial."""
@@ -249,7 +286,16 @@ class AsyncWorkspace(Files):
         return f"{type(self).__name__}({self.job!r})"
 
 
-def _choice(kind: type[_E], word: str) -> _E:
+def check_order(query: str | None, settings: JobSettings | None) -> None:
+    """Refuse values of wrong types in what a job is to do.
+
+    :raises SettingsError:
+    """
+    check("query", query, TEXT, or_none=True)
+    check("settings", settings, _SETTINGS, or_none=True)
+
+
+def _choice(name: str, kind: type[_E], word: str) -> _E:
     """Return what a word stands for.
 
     :raises SettingsError: nothing.
@@ -257,4 +303,6 @@ def _choice(kind: type[_E], word: str) -> _E:
     try:
         return kind(word)
     except ValueError:
-        raise SettingsError(f"{word!r} is no choice", "choose " + ", ".join(str(one.value) for one in kind)) from None
+        raise SettingsError(
+            f"{name} cannot be {word!r}", "choose " + ", ".join(str(one.value) for one in kind)
+        ) from None

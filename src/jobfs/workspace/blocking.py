@@ -16,6 +16,7 @@ from jobfs.api.wire import Checkpoint, Job
 from jobfs.errors import Refused
 from jobfs.folder.report import Progress, Summary
 from jobfs.model import Permission
+from jobfs.workspace.arguments import TEXT, check
 from jobfs.workspace.awaiting import AsyncWorkspace, ConflictName, DirectionName, Server
 from jobfs.workspace.drafts import Draft, DraftFile, DraftText
 from jobfs.workspace.files import Founds
@@ -137,7 +138,7 @@ class Workspace:
 
     def download(self, path: str, target: Path | str) -> None:
         """Bring a file to a local path, whole or not at all; see ``Files.download``."""
-        self._run(self._workspace.download(path, Path(target)))
+        self._run(self._workspace.download(path, target))
 
     def write(
         self,
@@ -175,6 +176,7 @@ class Workspace:
         :param mode: ``r``, ``w``, ``x`` or ``a``, with ``b`` for bytes.
         :raises NotFound: there is no such file. :raises PathExists: it is there, and the mode is ``x``.
         """
+        check("mode", mode, TEXT)
         binary = mode.replace("t", "") if "b" in mode else mode.replace("t", "") + "b"
         if binary == "rb":
             reader = io.BufferedReader(_Raw(self._run, self._run(self._workspace.open_reader(path))), _BUFFER_BYTES)

@@ -30,7 +30,8 @@ from jobfs.workspace.answers import (
     unsent_of,
     version_of,
 )
-from jobfs.workspace.awaiting import Server, check_server, connect
+from jobfs.workspace.arguments import NUMBER, TEXT, WHOLE_NUMBER, check
+from jobfs.workspace.awaiting import Server, check_server, connect, state_of
 from jobfs.workspace.connection import Connection
 from jobfs.workspace.differences import patch_of
 from jobfs.workspace.instance import FOLDER, Instance, find, read_instance
@@ -97,7 +98,7 @@ class AsyncLocalCopy:
         check_server(server)
         if not isinstance(path, str | os.PathLike):
             raise SettingsError(f"{path!r} is no path", "name a mount point, a folder, or a path in one")
-        self._open(Path(path).expanduser(), lambda: connect(server).settings, server.get("state"))
+        self._open(Path(path).expanduser(), lambda: connect(server).settings, state_of(server))
 
     def _open(self, path: Path, settings: Callable[[], Settings], root: Path | None) -> None:
         self._instance, self._inner = find(path, root)
@@ -159,6 +160,7 @@ class AsyncLocalCopy:
         :raises MountError: nobody serves it. :raises ApiError: the server cannot be asked. :raises GuardTripped: most
             of what is here would be deleted, for it is gone on the server.
         """
+        check("max_deletions", max_deletions, WHOLE_NUMBER, or_none=True)
         await self._ask_running("refresh", allow=max_deletions)
 
     async def conflicts(self) -> list[str]:
@@ -191,6 +193,7 @@ class AsyncLocalCopy:
 
         :raises NotFound: there is nothing at the path, and was nothing.
         """
+        check("path", path, TEXT)
         async with self.asking() as ask:
             return [difference_of(one) for one in await ask("differences", path=path)]
 
@@ -199,6 +202,7 @@ class AsyncLocalCopy:
 
         :raises NotFound: there is nothing at the path, and was nothing.
         """
+        check("path", path, TEXT)
         async with self.asking() as ask:
             return b"".join([line async for line in patch_of(ask, path)])
 
@@ -209,6 +213,9 @@ class AsyncLocalCopy:
         :raises NotFound: there is nothing at the path, and was nothing. :raises GuardTripped: it would delete most of
             the server's side. :raises ApiError: nobody serves it, and the server does not answer.
         """
+        check("path", path, TEXT)
+        check("timeout_s", timeout_s, NUMBER)
+        check("max_deletions", max_deletions, WHOLE_NUMBER, or_none=True)
         if not self.is_mount and not self.is_running:
             return await self._push_folder(path, max_deletions)
         async with self.asking(starts=True) as ask:
@@ -221,6 +228,7 @@ class AsyncLocalCopy:
 
         :raises NotFound: there is nothing at the path, and was nothing.
         """
+        check("path", path, TEXT)
         async with self.asking() as ask:
             reverted: list[str] = await ask("revert", path=path)
             return reverted
@@ -271,8 +279,8 @@ class AsyncLocalCopy:
         :param to: put it at this path instead.
         :raises NoSuchVersion: it is none of that file. :raises HistoryError: it cannot be put there.
         """
-        if not isinstance(number, int):
-            raise SettingsError(f"{number!r} is no number of a version", "take one that history() tells")
+        check("number", number, WHOLE_NUMBER)
+        check("to", to, TEXT, or_none=True)
         return restored_of(await self.ask_past("restore", path, version=number, target=path if to is None else to))
 
     async def undelete(self, path: str = "") -> list[Restored]:
@@ -286,7 +294,7 @@ class AsyncLocalCopy:
         self, what: str, path: str, *, on_progress: OnProgress = lambda value: None, **more: object
     ) -> Any:
         """Ask for something of the history, with the answer as values of JSON; see ``past.answer``."""
-        _check_path(path)
+        check("path", path, TEXT)
         request: Mapping[str, Any] = {"what": what, "path": path, **more}
         if self.is_running:
             return await self._ask_running("history", on_progress=on_progress, **request)
@@ -296,15 +304,6 @@ class AsyncLocalCopy:
 
         with resting.past_of(self._instance) as past:
             return await answer(past, request, tell)
-
-
-def _check_path(path: str) -> None:
-    """Refuse what is no text: it would be told as one.
-
-    :raises SettingsError:
-    """
-    if not isinstance(path, str):
-        raise SettingsError(f"{path!r} is no path", "write it as text, from the root of the workspace")
 
 
 async def _tell_nobody(value: object) -> None:

@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeAlias, TypeVar
 from jobfs.engine.remote import Remote
 from jobfs.errors import Changed, IsDirectory, NotEmpty, NotFound, ParentMissing, PathExists, Refused, SettingsError
 from jobfs.model import Item, Permission
+from jobfs.workspace.arguments import PATH, PLACE, TEXT, Wanted, check, check_content
 from jobfs.workspace.changes import Writer, check_parent, open_writer
 from jobfs.workspace.connection import Connection
 from jobfs.workspace.drafts import WRITING_MODES, Draft
@@ -31,6 +32,9 @@ _T = TypeVar("_T")
 
 Founds: TypeAlias = list[Found]
 """Named here, since a class that has a method ``list`` cannot name the type."""
+
+_PERMISSION = Wanted("one of jobfs.Permission", (Permission,))
+_VERSION = Wanted("what stat(), list() or write() has returned", (Found,))
 
 _LOOKS = 3
 """So often a file is looked for anew that others keep replacing while it is opened."""
@@ -150,6 +154,7 @@ class Files:
         :param is_directory: only directories, or only files.
         :raises NotFound: there is no such path.
         """
+        check("name", name, TEXT, or_none=True)
         place = self._place(path)
         snapshot = await self._showing(place.path)
         below = snapshot.below(snapshot.at(place).path)
@@ -163,6 +168,12 @@ class Files:
         :param offset, length: only these; fewer than asked for only at the end of the file.
         :raises NotFound: there is no such file. :raises IsDirectory: it is a directory.
         """
+        check("offset", offset, PLACE)
+        check("length", length, PLACE, or_none=True)
+        if offset < 0 or (length or 0) < 0:
+            raise SettingsError(
+                "offset and length cannot be negative", "ask stat() for the size, and count from the start"
+            )
 
         async def read(reader: Reader) -> bytes:
             return await reader.read(offset, length)
@@ -189,14 +200,15 @@ class Files:
         """Open a file for reading; the caller closes it."""
         return Reader(self._remote, await self._file(path))
 
-    async def download(self, path: str, target: Path) -> None:
+    async def download(self, path: str, target: Path | str) -> None:
         """Bring a file to a local path, whole or not at all; a local file is replaced once the new one is whole.
 
         :raises NotFound: there is no such file. :raises IsDirectory: it is a directory, or one is in the way.
         """
+        check("target", target, PATH)
 
         async def bring(reader: Reader) -> None:
-            await fetch(self._remote, reader.item, target)
+            await fetch(self._remote, reader.item, Path(target))
 
         await self._on_present(path, bring)
 
@@ -241,6 +253,8 @@ class Files:
         :raises NotFound: the directory above is missing.
         :raises Refused: it is read-only, a directory, or belongs to all jobs.
         """
+        check("over", over, _VERSION, or_none=True)
+        check_content("data", data)
         if not isinstance(data, Path):
             with Draft() as draft:
                 draft.add(data.encode() if isinstance(data, str) else data)
@@ -274,6 +288,7 @@ class Files:
 
         :raises PathExists: something is there, and must not be replaced. :raises IsDirectory: it is a directory.
         """
+        check("mode", mode, TEXT)
         place = self._place(path)
         check_new(place)
         if mode not in WRITING_MODES:
@@ -409,6 +424,7 @@ class Files:
 
         :raises NotFound: there is no such path. :raises Refused: it belongs to all jobs, or is the root.
         """
+        check("permission", permission, _PERMISSION)
         place = self._place(path)
         async with self._changing() as writer:
             self._sight.made(await writer.set_permission(place, await self._sight.locate(place), permission))
@@ -458,7 +474,7 @@ def _parted(snapshot: Snapshot, path: str) -> tuple[Founds, Founds]:
 
 
 def _matches(found: Found, name: str | None, is_directory: bool | None) -> bool:
-    if is_directory is not None and found.is_directory is not is_directory:
+    if is_directory is not None and found.is_directory is not bool(is_directory):
         return False
     return name is None or fnmatchcase(found.name, name)
 
