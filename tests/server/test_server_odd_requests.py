@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import socket
 import time
 from typing import Any
 
@@ -378,3 +379,23 @@ def test_every_answer_says_when_it_was_given(studio: StudioClient) -> None:
     for answer in (httpx.get(f"{studio.server.url}{JOBS}"), httpx.get(f"{studio.server.url}/nowhere")):
         given = email.utils.parsedate_to_datetime(answer.headers["date"])
         assert abs(time.time() - given.timestamp()) < 60
+
+
+# ---------------------------------------------------------------------- clients that leave
+
+
+@pytest.mark.parametrize("received", [0, 100])
+def test_a_client_that_leaves_in_the_middle_of_a_download_ends_it(
+    studio: StudioClient, caplog: pytest.LogCaptureFixture, received: int
+) -> None:
+    item = studio.server.put_item(studio.job, "big", bytes(40 << 20))
+    host, port = studio.server.url.removeprefix("http://").split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(
+                f"GET {studio.items}/{item.id}/download HTTP/1.1\r\nhost: {host}\r\n"
+                f"authorization: Bearer {studio.server.api_key}\r\n\r\n".encode()
+            )
+            client.recv(received)
+    assert studio.http.get(f"{studio.items}/{item.id}").status_code == 200  # answered after what was left
+    assert [record.getMessage() for record in caplog.records] == []

@@ -118,7 +118,11 @@ def bytes_answer(request: Request, content: Bytes, switches: Switches) -> Respon
 
 
 class FileAnswer(Response):
-    """A part of an open file, sent in large pieces; the descriptor is closed at the end, however it comes."""
+    """A part of an open file, sent in large pieces; the descriptor is closed at the end, however it comes.
+
+    A client that has left ends it: what is written to a lost connection is neither sent nor waited for, so the rest of
+    the file would be read for nobody, in one go, while every other request waits.
+    """
 
     def __init__(self, fd: int, *, first: int, length: int, status: int, headers: dict[str, str]) -> None:
         super().__init__(status_code=status, headers=headers)
@@ -134,6 +138,9 @@ class FileAnswer(Response):
             os.lseek(self._fd, self._first, os.SEEK_SET)
             left = self._length
             while left > 0:
+                if _is_lost(scope):
+                    await _until_told(receive)
+                    return
                 chunk = os.read(self._fd, min(_CHUNK, left))
                 if not chunk:
                     raise OSError(f"a content file is {left} bytes shorter than its row says")
@@ -143,6 +150,17 @@ class FileAnswer(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             os.close(self._fd)
+
+
+def _is_lost(scope: Scope) -> bool:
+    transport = scope.get("extensions", {}).get("jobfs.transport")
+    return transport is not None and bool(transport.is_closing())
+
+
+async def _until_told(receive: Receive) -> None:
+    """Return once the loss of the connection is told to the application as well, which may end then."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _open(path: Path) -> int:
