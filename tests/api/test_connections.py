@@ -160,3 +160,17 @@ def test_closing_the_transport_closes_every_connection(run) -> None:
             await far.until(opened=0)
 
     run(main())
+
+
+def test_what_a_request_opens_while_the_transport_is_closed_is_closed_after_it(run) -> None:
+    async def main() -> None:
+        async with listening() as far:
+            transport = Transport(far.url, KEY)
+            request = asyncio.create_task(transport.json(_GET))
+            await far.until(waiting=1)
+            await transport.aclose()
+            far.gate.set()
+            assert await request == {}  # tried again, over a connection of its own
+            await far.until(opened=0)
+
+    run(main())

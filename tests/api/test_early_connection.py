@@ -151,6 +151,24 @@ def test_one_that_is_late_is_not_waited_for_and_is_closed_when_it_comes(full: so
         assert came.recv(1) == b""
 
 
+def test_one_whose_taker_is_cancelled_is_closed_when_it_comes(full: socket.socket) -> None:
+    late = early.EarlyConnection(*full.getsockname())
+
+    async def cancelled() -> None:
+        taking = asyncio.create_task(late.take())
+        await asyncio.sleep(0)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+
+    asyncio.run(cancelled())
+    full.accept()[0].close()
+    came, _ = full.accept()
+    with came:
+        came.settimeout(DEADLINE_S)
+        assert came.recv(1) == b""
+
+
 @pytest.mark.parametrize(("host", "is_begun"), [("127.0.0.1", True), ("studio.invalid", False)])
 def test_nothing_goes_past_a_proxy(monkeypatch: pytest.MonkeyPatch, server: Server, host: str, is_begun: bool) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")

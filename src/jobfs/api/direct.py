@@ -25,6 +25,7 @@ from typing import cast
 import httpx
 
 from jobfs.api import early
+from jobfs.api.reaching import reach
 from jobfs.api.reply import Reply
 from jobfs.api.sockets import Option
 
@@ -34,9 +35,6 @@ _MOST_CONNECTIONS = 2
 
 _BUFFER_BYTES = 256 * 1024
 _MOST_UNREAD_BYTES = 1024 * 1024
-_SECOND_FAMILY_S = 0.25
-"""How long a connection over one address may take before the next one is tried beside it (RFC 8305)."""
-
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """Looks at one socket; without poll(2), which Windows lacks, it can only take descriptors of small numbers."""
 
@@ -114,19 +112,10 @@ class DirectTransport(httpx.AsyncBaseTransport):
         name = None if context is None else host
         try:
             async with asyncio.timeout(timeout_s):
-                made = await early.take(host, port)
-                if made is not None:
-                    there = loop.create_connection(_Connection, sock=made, ssl=context, server_hostname=name)
-                else:
-                    there = loop.create_connection(
-                        _Connection,
-                        host,
-                        port,
-                        ssl=context,
-                        server_hostname=name,
-                        happy_eyeballs_delay=_SECOND_FAMILY_S,
-                    )
-                transport, connection = await there
+                made = await early.take(host, port) or await reach(host, port)
+                transport, connection = await loop.create_connection(
+                    _Connection, sock=made, ssl=context, server_hostname=name
+                )
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error
         except (OSError, ValueError) as error:  # ValueError: a host name that no lookup takes

@@ -60,13 +60,23 @@ class EarlyConnection:
         if self._thread.is_alive():
             from asyncio import to_thread  # this module comes before most others
 
-            await to_thread(self._thread.join, _LATE_S)
-        with self._lock:
-            self._is_over = True
-            made, self._socket = self._socket, None
+            try:
+                await to_thread(self._thread.join, _LATE_S)
+            except BaseException:  # nobody else comes for it
+                if (made := self._handed_over()) is not None:
+                    made.close()
+                raise
+        made = self._handed_over()
         if made is not None and time.monotonic() - self._made_at_s > _FRESH_S:
             made.close()
             return None
+        return made
+
+    def _handed_over(self) -> socket.socket | None:
+        """Return the connection where it is there; what comes from now on is closed."""
+        with self._lock:
+            self._is_over = True
+            made, self._socket = self._socket, None
         return made
 
 

@@ -30,6 +30,7 @@ class Lanes:
         self._lay = lay
         self._free = deque([(lay(), 0.0)])
         self._taken: set[httpx.AsyncBaseTransport] = set()
+        self._is_closed = False
 
     def take(self) -> httpx.AsyncBaseTransport:
         """Return a lane that nobody uses. It must be given back once the answer is closed."""
@@ -46,12 +47,16 @@ class Lanes:
         self._free.append((lane, now))
 
     async def prune(self, now: float) -> None:
-        """Close what nobody has used for long, but for one: a burst leaves nothing behind."""
-        while len(self._free) > 1 and now - self._free[0][1] > KEPT_WARM_S:
+        """Close what nobody has used for long, but for one: a burst leaves nothing behind.
+
+        Once the lanes are closed, that is all of them: a request that was under way then may have connected since.
+        """
+        while self._free and (self._is_closed or (len(self._free) > 1 and now - self._free[0][1] > KEPT_WARM_S)):
             await self._free.popleft()[0].aclose()
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, and from now on each one when its request has ended."""
+        self._is_closed = True
         for lane in (*self._taken, *(lane for lane, _ in self._free)):
             await lane.aclose()
 
