@@ -36,7 +36,7 @@ LAYERS: dict[str, frozenset[str]] = {
 """What each room may import besides itself and the bare package ``jobfs`` (its version)."""
 
 OUTSIDE: dict[str, tuple[str, ...]] = {
-    "httpx": ("api.transport", "api.lanes", "api.direct", "api.reply"),
+    "httpx": ("api.transport", "api.stream", "api.bodies", "api.lanes", "api.direct", "api.reply"),
     "httptools": ("api.reply",),
     "watchdog": ("folder.watch",),
     "mfusepy": ("fuse.fusepy",),

@@ -19,7 +19,8 @@ from jobfs.api.answer import WRONG_ANSWER, ItemPage, inside, read_rows, to_item,
 from jobfs.api.body import FilePart, Json, Multipart
 from jobfs.api.call import Call
 from jobfs.api.failures import AnswerTooLarge
-from jobfs.api.transport import Stream, Transport
+from jobfs.api.stream import Stream
+from jobfs.api.transport import Transport
 from jobfs.model import MAX_PATH_UNITS, MOST_ITEMS, Item, ItemId, Lifecycle, Permission
 
 PAGE_ROWS = 100

@@ -22,7 +22,8 @@ from jobfs.api.call import Call
 from jobfs.api.items import PAGE_ROWS, Items
 from jobfs.api.keys import KeyKind
 from jobfs.api.sse import Messages
-from jobfs.api.transport import Stream, Transport
+from jobfs.api.stream import Stream
+from jobfs.api.transport import Transport
 from jobfs.api.wire import Checkpoint, Instance, InstanceToRun, Job, Rows
 from jobfs.api.workspace import JOBS, PREFIX, Workspace, checkpoints_call, job_path
 from jobfs.model import Lifecycle

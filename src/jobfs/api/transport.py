@@ -28,7 +28,7 @@ import httpx
 from jobfs import __version__, errors
 from jobfs.api import address
 from jobfs.api.answer import WRONG_ANSWER, parse_json
-from jobfs.api.body import Body
+from jobfs.api.bodies import content, is_readable, read_body
 from jobfs.api.call import Call, Redirects, Timeouts
 from jobfs.api.failures import (
     KEPT_BODY_BYTES,
@@ -40,8 +40,9 @@ from jobfs.api.failures import (
 )
 from jobfs.api.keys import KeyKind, Keys
 from jobfs.api.lanes import Lanes, laying
-from jobfs.api.limiter import Limiter, Limits, Outcome, Slot
+from jobfs.api.limiter import Limiter, Limits, Outcome
 from jobfs.api.retry import Retries, Setback, retry_after_s
+from jobfs.api.stream import Opened, Stream, load_of
 
 log = logging.getLogger("jobfs.api")
 
@@ -49,23 +50,11 @@ MOST_REDIRECTS = 5
 _KEPT_ON_OTHER_ORIGIN = frozenset({"accept", "accept-encoding", "range", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
-_ENCODINGS = ("gzip", "deflate")
 
 RequestHook = Callable[[str, str, int], None]
 """Called after each exchange with method, path without query, and status (0 where no answer came)."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class _Opened:
-    """An answer whose body has not been read, and what must be given back after it."""
-
-    slot: Slot | None
-    lane: httpx.AsyncBaseTransport
-    response: httpx.Response | None = None
-    is_elsewhere: bool = False
-    outcome: Outcome = Outcome.WELL
 
 
 @dataclass(slots=True)
@@ -78,45 +67,6 @@ class _Progress:
     is_sent: bool = False
     is_unclear: bool = False
     is_respelt: bool = False
-
-
-class Stream:
-    """An open answer whose body is read as it arrives. Made by ``Transport.stream``."""
-
-    def __init__(self, response: httpx.Response, subject: str, opened: _Opened) -> None:
-        self._response = response
-        self._subject = subject
-        self._opened = opened
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self._is_encoded = _is_encoded(response)
-
-    @property
-    def length(self) -> int | None:
-        """Number of bytes announced; None where the server does not say, or encodes the body against our wish."""
-        text = self.headers.get("content-length", "")
-        return int(text) if not self._is_encoded and text.isascii() and text.isdigit() and len(text) < 19 else None
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body, once.
-
-        :raises Unreachable: where it was cut, or nothing came for the idle limit.
-        """
-        received = 0
-        try:
-            async for chunk in _body(self._response):
-                received += len(chunk)
-                yield chunk
-        except httpx.RequestError as broken:
-            self._opened.outcome = _load(broken)
-            raise self._cut(received) from broken
-        if self.length is not None and received != self.length:
-            raise self._cut(received)
-
-    def _cut(self, received: int) -> errors.Unreachable:
-        return errors.Unreachable(
-            f"{self._subject}: the connection broke after {received} bytes", "try again; check the network"
-        )
 
 
 class Transport:
@@ -209,7 +159,7 @@ class Transport:
         length = call.body.length if call.body and call.is_transfer else 0
         return _Progress(self._clock() + self._timeouts.total_s + length / self._timeouts.slowest_bytes_per_s)
 
-    async def _run(self, call: Call, progress: _Progress, read: Callable[[Call, _Opened], Awaitable[_T]]) -> _T:
+    async def _run(self, call: Call, progress: _Progress, read: Callable[[Call, Opened], Awaitable[_T]]) -> _T:
         """Try until there is a result or a final failure."""
         while True:
             result = await self._try(call, progress, read)
@@ -244,7 +194,7 @@ class Transport:
         return wait_s if self._clock() + wait_s < progress.deadline else None
 
     async def _try(
-        self, call: Call, progress: _Progress, read: Callable[[Call, _Opened], Awaitable[_T]]
+        self, call: Call, progress: _Progress, read: Callable[[Call, Opened], Awaitable[_T]]
     ) -> _T | Setback:
         if (held_s := self._resume_at - self._clock()) > 0:
             if self._clock() + held_s >= progress.deadline:
@@ -263,10 +213,10 @@ class Transport:
             return setback
 
     async def _once(
-        self, call: Call, progress: _Progress, read: Callable[[Call, _Opened], Awaitable[_T]]
+        self, call: Call, progress: _Progress, read: Callable[[Call, Opened], Awaitable[_T]]
     ) -> _T | Setback:
         slot = None if call.is_endless else await self._limiter.acquire(is_transfer=call.is_transfer)
-        opened = _Opened(slot, self._lanes.take())
+        opened = Opened(slot, self._lanes.take())
         is_kept = False
         try:
             await self._exchange(call, progress, opened)
@@ -276,13 +226,13 @@ class Transport:
             is_kept = result is opened
             return result
         except BaseException as failure_:
-            opened.outcome = _load(failure_)
+            opened.outcome = load_of(failure_)
             raise
         finally:
             if not is_kept:
                 await self._close(opened)
 
-    async def _close(self, opened: _Opened) -> None:
+    async def _close(self, opened: Opened) -> None:
         try:
             if opened.response is not None:
                 await opened.response.aclose()
@@ -293,7 +243,7 @@ class Transport:
                 self._limiter.release(opened.slot, opened.outcome)
         await self._lanes.prune(now)
 
-    async def _exchange(self, call: Call, progress: _Progress, opened: _Opened) -> None:
+    async def _exchange(self, call: Call, progress: _Progress, opened: Opened) -> None:
         """Send the request and follow its redirects; leaves the answer that counts in ``opened``."""
         url = self._url(call, is_respelt=progress.is_respelt)
         headers = self._headers(call)
@@ -317,7 +267,7 @@ class Transport:
                 call.method,
                 _parsed(str(url)),
                 headers=[("Host", url.authority), *headers.items()],
-                stream=_content(call.body),
+                stream=content(call.body),
                 extensions=self._extensions,
             )
         except httpx.InvalidURL:
@@ -363,9 +313,9 @@ class Transport:
             headers["Content-Length"] = "0"
         return headers
 
-    async def _read_json(self, call: Call, opened: _Opened) -> object:
+    async def _read_json(self, call: Call, opened: Opened) -> object:
         response = _readable(call, opened)
-        body = await _read(response, call.most_bytes + 1)
+        body = await read_body(response, call.most_bytes + 1)
         if len(body) > call.most_bytes:
             raise AnswerTooLarge(f"{call.subject}: an answer of more than {call.most_bytes} bytes", "", status=200)
         try:
@@ -374,14 +324,14 @@ class Transport:
             shown = b"" if call.is_sensitive else self._keys.redact(body)
             raise not_json(Answer(response.status_code, response.headers, shown), call.subject) from None
 
-    async def _read_nothing(self, call: Call, opened: _Opened) -> None:
-        if _is_readable(_response(opened)):
-            await _read(_response(opened), KEPT_BODY_BYTES)
+    async def _read_nothing(self, call: Call, opened: Opened) -> None:
+        if is_readable(_response(opened)):
+            await read_body(_response(opened), KEPT_BODY_BYTES)
 
-    async def _refusal(self, call: Call, opened: _Opened) -> Setback:
+    async def _refusal(self, call: Call, opened: Opened) -> Setback:
         """Say what an answer outside 2xx means for the next try."""
         response = _response(opened)
-        body = (await _read(response, KEPT_BODY_BYTES))[:KEPT_BODY_BYTES] if _is_readable(response) else b""
+        body = (await read_body(response, KEPT_BODY_BYTES))[:KEPT_BODY_BYTES] if is_readable(response) else b""
         answer = Answer(response.status_code, response.headers, self._keys.redact(body, call.secret))
         status = answer.status
         if opened.is_elsewhere and status not in (404, 429) and status < 500:
@@ -413,82 +363,22 @@ class Transport:
         return Setback(error, can_pass)
 
 
-class _Chunks(httpx.AsyncByteStream):
-    """A body that is read while it is sent."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._body.chunks()
-
-
-def _content(body: Body | None) -> httpx.AsyncByteStream | httpx.SyncByteStream:
-    """Return a body in the form in which httpx sends it as it is.
-
-    Left to find out what it is, how long, and what headers that asks for, httpx takes a third of a small request.
-    """
-    if body is None:
-        return httpx.ByteStream(b"")
-    whole = body.whole()
-    return _Chunks(body) if whole is None else httpx.ByteStream(whole)
-
-
-async def _keep_open(call: Call, opened: _Opened) -> _Opened:
+async def _keep_open(call: Call, opened: Opened) -> Opened:
     _readable(call, opened)
     return opened
 
 
-def _response(opened: _Opened) -> httpx.Response:
+def _response(opened: Opened) -> httpx.Response:
     if opened.response is None:
         raise AssertionError("an exchange ended without an answer")
     return opened.response
 
 
-def _readable(call: Call, opened: _Opened) -> httpx.Response:
+def _readable(call: Call, opened: Opened) -> httpx.Response:
     response = _response(opened)
-    if not _is_readable(response):
+    if not is_readable(response):
         raise errors.ProtocolViolation(f"{call.subject}: the answer has an encoding nobody asked for", WRONG_ANSWER)
     return response
-
-
-def _encoding(response: httpx.Response) -> str:
-    return str(response.headers.get("content-encoding", "")).strip().lower().removeprefix("identity")
-
-
-def _is_encoded(response: httpx.Response) -> bool:
-    return bool(_encoding(response))
-
-
-def _is_readable(response: httpx.Response) -> bool:
-    """Tell whether a body is in no encoding or in one that may be asked for.
-
-    One at most: of a body that is compressed twice a single packet can become gigabytes.
-    """
-    return _encoding(response) in ("", *_ENCODINGS)
-
-
-def _body(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Return the decoded body; where there is nothing to decode without httpx's own chunking, which costs a third of
-    the speed.
-    """
-    if _is_encoded(response):
-        return response.aiter_bytes()
-    if not isinstance(response.stream, httpx.AsyncByteStream):
-        raise TypeError("the HTTP transport gave a body that cannot be awaited")
-    return aiter(response.stream)
-
-
-async def _read(response: httpx.Response, most: int) -> bytes:
-    """Return the decoded body, or a little more than ``most`` bytes of a longer one."""
-    pieces: list[bytes] = []
-    received = 0
-    async for piece in _body(response):
-        pieces.append(piece)
-        received += len(piece)
-        if received > most:
-            break
-    return b"".join(pieces)
 
 
 def _last_word(call: Call, progress: _Progress, setback: Setback) -> errors.ApiError:
@@ -517,10 +407,6 @@ def _redirect(call: Call, source: address.Url, response: httpx.Response) -> addr
     if target is None or call.method == "GET":
         return target
     return target if response.status_code in (307, 308) and target.origin == source.origin else None
-
-
-def _load(broken: BaseException) -> Outcome:
-    return Outcome.OVERLOADED if isinstance(broken, (httpx.TimeoutException, TimeoutError)) else Outcome.NEITHER
 
 
 def _detail(broken: httpx.RequestError) -> str:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from jobfs.api.body import Body
 from jobfs.api.call import Call, Timeouts
 from jobfs.api.limiter import Limits
-from jobfs.api.transport import Stream, Transport
+from jobfs.api.stream import Stream
+from jobfs.api.transport import Transport
 
 LARGE_BYTES = 256 * 1024
 """Up to here a content counts when it is done; what is larger, and what has no length, counts as it passes."""
