@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from jobfs.api import early
-from jobfs.api.direct import DirectTransport
+from jobfs.api.direct import SINCE, DirectTransport
 
 DEADLINE_S = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
@@ -204,6 +204,21 @@ def test_a_connection_that_the_server_has_ended_meanwhile_is_not_used_again(run)
             for number in range(3):
                 assert await whole(await get(carrier, far.url)) == b"OK"
                 assert far.accepted == number + 1
+
+    run(main())
+
+
+def test_an_answer_tells_since_when_its_connection_has_stood(run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with talking(saying(OK, OK)) as far, carrying() as carrier, carrying() as other:
+            began_s = loop.time()
+            first = await get(carrier, far.url)
+            await whole(first)
+            made_s = loop.time()
+            again, others = await get(carrier, far.url), await get(other, far.url)
+            await asyncio.gather(whole(again), whole(others))
+            assert began_s <= first.extensions[SINCE] == again.extensions[SINCE] <= made_s <= others.extensions[SINCE]
 
     run(main())
 

@@ -26,6 +26,10 @@ from network_room import NetworkRoom, drop_packets, pass_packets
 from jobfs.server.running import RunningServer
 
 DEADLINE_S = 60.0
+SOON_S = {Break.SILENT: 5.0, Break.DEAD: 8.0, Break.REFUSED: 5.0, Break.LOST: 5.0}
+"""How soon after the line's return both sides have to be equal. Where nobody says that what was sent is lost, there are
+up to 6.75 s between two questions whether it is, and a write of the last moment is waited for 4.5 s."""
+
 LEAD = 5
 """So much each has done before the line is cut."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 
@@ -39,11 +39,15 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     return aiter(response.stream)
 
 
-async def read_body(response: httpx.Response, most: int) -> bytes:
-    """Return the decoded body, or a little more than ``most`` bytes of a longer one."""
+async def read_body(response: httpx.Response, most: int, on_piece: Callable[[], None]) -> bytes:
+    """Return the decoded body, or a little more than ``most`` bytes of a longer one.
+
+    :param on_piece: called whenever some of it has come.
+    """
     parts: list[bytes] = []
     received = 0
     async for piece in pieces(response):
+        on_piece()
         parts.append(piece)
         received += len(piece)
         if received > most:
@@ -54,19 +58,27 @@ async def read_body(response: httpx.Response, most: int) -> bytes:
 class _Chunks(httpx.AsyncByteStream):
     """A body that is read while it is sent."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, on_sent: Callable[[], None]) -> None:
         self._body = body
+        self._on_sent = on_sent
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._body.chunks()
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._body.chunks():
+            yield chunk
+        self._on_sent()
 
 
-def content(body: Body | None) -> httpx.AsyncByteStream | httpx.SyncByteStream:
+def content(body: Body | None, on_sent: Callable[[], None]) -> httpx.AsyncByteStream | httpx.SyncByteStream:
     """Return a body in the form in which httpx sends it as it is.
+
+    :param on_sent: called when the last of it has been handed over.
 
     Left to find out what it is, how long, and what headers that asks for, httpx takes a third of a small request.
     """
     if body is None:
         return httpx.ByteStream(b"")
     whole = body.whole()
-    return _Chunks(body) if whole is None else httpx.ByteStream(whole)
+    if whole is None:
+        return _Chunks(body, on_sent)
+    on_sent()
+    return httpx.ByteStream(whole)

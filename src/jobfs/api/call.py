@@ -8,6 +8,7 @@ from enum import Enum, unique
 
 from jobfs.api.body import Body
 from jobfs.api.failures import Envelope
+from jobfs.api.hedge import FIRST_PATIENCE_S
 from jobfs.api.keys import KeyKind
 
 MOST_JSON_BYTES = 64 * 1024 * 1024
@@ -19,6 +20,7 @@ class Timeouts:
 
     :param connect_s: for a connection.
     :param idle_s: for the next bytes of an answer, or for the server to take the next bytes of a body.
+    :param quiet_s: for any sign of life before a read is asked again (see ``hedge``).
     :param dead_s: for the other end's system to acknowledge anything (see ``sockets``).
     :param total_s: for a call with all its tries.
     :param slowest_bytes_per_s: what an upload must reach; its length at this rate is added to its ``total_s``.
@@ -26,6 +28,7 @@ class Timeouts:
 
     connect_s: float = 10.0
     idle_s: float = 30.0
+    quiet_s: float = FIRST_PATIENCE_S
     dead_s: float = 8.0
     total_s: float = 120.0
     slowest_bytes_per_s: int = 16 * 1024

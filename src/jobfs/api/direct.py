@@ -29,6 +29,9 @@ from jobfs.api.reaching import reach
 from jobfs.api.reply import Reply
 from jobfs.api.sockets import Option
 
+SINCE = "jobfs.since"
+"""The extension of an answer that tells since when its connection has stood, in the loop's seconds."""
+
 KEPT_WARM_S = 30.0
 _MOST_CONNECTIONS = 2
 """One to the server, and one to where it redirects."""
@@ -82,7 +85,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
         except BaseException:
             connection.abort()
             raise
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(connection, answer, limits.read))
+        body = _Body(connection, answer, limits.read)
+        return httpx.Response(answer.status, headers=answer.headers, stream=body, extensions={SINCE: connection.since})
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -90,6 +94,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
         self._kept.clear()
         for connection in kept:
             connection.abort()
+        for connection in kept:
             await connection.until_lost()
 
     async def _connected(self, url: httpx.URL, limits: _Limits) -> _Connection:
@@ -165,6 +170,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._is_reading = True
         self._idle_since = 0.0
         self._look = _Selector()
+        self.since = asyncio.get_running_loop().time()
+        """The moment from which on it has stood."""
 
     # -- called by the loop
 

@@ -38,6 +38,12 @@ class Lanes:
         self._taken.add(lane)
         return lane
 
+    def lay(self) -> httpx.AsyncBaseTransport:
+        """Return a new lane, as ``take`` does: its connections are still to be made."""
+        lane = self._lay()
+        self._taken.add(lane)
+        return lane
+
     def give_back(self, lane: httpx.AsyncBaseTransport, now: float) -> None:
         """Let the next request have a lane.
 
@@ -53,6 +59,22 @@ class Lanes:
         """
         while self._free and (self._is_closed or (len(self._free) > 1 and now - self._free[0][1] > KEPT_WARM_S)):
             await self._free.popleft()[0].aclose()
+
+    async def forget(self, before: float) -> None:
+        """Close what nobody uses and nobody has used since: what stood then can bring nothing any more.
+
+        :param before: monotonic seconds.
+        """
+        stale = []
+        while self._free and self._free[0][1] < before:
+            stale.append(self._free.popleft()[0])
+        for lane in stale:
+            await lane.aclose()
+
+    async def drop(self, lane: httpx.AsyncBaseTransport) -> None:
+        """Close a lane that was taken, instead of giving it back: others are connected already."""
+        self._taken.discard(lane)
+        await lane.aclose()
 
     async def aclose(self) -> None:
         """Close every connection, and from now on each one when its request has ended."""
@@ -70,14 +92,14 @@ def laying(base: address.Url, dead_s: float) -> Callable[[], httpx.AsyncBaseTran
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     proxy = None if address.is_loopback(base.host) or urllib.request.proxy_bypass(base.host) else _proxy(base.scheme)
     options = sockets.options(dead_s)
+    context = cache(_context)
     if proxy is None:
-        context = cache(_context)
         return lambda: DirectTransport(context, options)
 
     def lay() -> httpx.AsyncBaseTransport:
         try:
             return httpx.AsyncHTTPTransport(
-                verify=_context(), proxy=proxy, socket_options=options, limits=_A_LANES_LIMITS
+                verify=context(), proxy=proxy, socket_options=options, limits=_A_LANES_LIMITS
             )
         except (ImportError, ValueError):
             raise errors.SettingsError(

@@ -19,8 +19,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TypeVar
+from functools import lru_cache, partial
+from typing import TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -30,6 +30,7 @@ from jobfs.api import address
 from jobfs.api.answer import WRONG_ANSWER, parse_json
 from jobfs.api.bodies import content, is_readable, read_body
 from jobfs.api.call import Call, Redirects, Timeouts
+from jobfs.api.direct import SINCE
 from jobfs.api.failures import (
     KEPT_BODY_BYTES,
     Answer,
@@ -38,11 +39,13 @@ from jobfs.api.failures import (
     has_envelope,
     not_json,
 )
+from jobfs.api.hedge import Kind
 from jobfs.api.keys import KeyKind, Keys
 from jobfs.api.lanes import Lanes, laying
 from jobfs.api.limiter import Limiter, Limits, Outcome
 from jobfs.api.retry import Retries, Setback, retry_after_s
 from jobfs.api.stream import Opened, Stream, load_of
+from jobfs.api.watch import Brought, Watch, Watched
 
 log = logging.getLogger("jobfs.api")
 
@@ -55,6 +58,7 @@ RequestHook = Callable[[str, str, int], None]
 """Called after each exchange with method, path without query, and status (0 where no answer came)."""
 
 _T = TypeVar("_T")
+_Read = Callable[[Call, Opened], Awaitable[_T]]
 
 
 @dataclass(slots=True)
@@ -104,6 +108,7 @@ class Transport:
         self._limiter = Limiter(limits)
         self._lanes = Lanes(laying(self.base, self._timeouts.dead_s) if http is None else lambda: http)
         idle_s, connect_s = self._timeouts.idle_s, self._timeouts.connect_s
+        self._watch = Watch(self._may_ask, self._forget_lanes, first_s=self._timeouts.quiet_s)
         self._extensions = {"timeout": {"connect": connect_s, "read": idle_s, "write": idle_s, "pool": connect_s}}
         self._clock, self._sleep, self._chance, self._now = clock, sleep, chance, now
         self._resume_at = clock()
@@ -119,6 +124,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._watch.aclose()
         await self._lanes.aclose()
 
     async def __aenter__(self) -> Transport:
@@ -149,9 +155,9 @@ class Transport:
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[Stream]:
         """Make a call and give its body as it arrives; tried again until the first byte, never after it."""
-        opened = await self._run(call, self._progress(call), _keep_open)
+        opened = await self._run(call, self._progress(call), self._keep_open)
         try:
-            yield Stream(_response(opened), call.subject, opened)
+            yield Stream(_response(opened), call.subject, opened, self._watch)
         finally:
             await self._close(opened)
 
@@ -159,7 +165,7 @@ class Transport:
         length = call.body.length if call.body and call.is_transfer else 0
         return _Progress(self._clock() + self._timeouts.total_s + length / self._timeouts.slowest_bytes_per_s)
 
-    async def _run(self, call: Call, progress: _Progress, read: Callable[[Call, Opened], Awaitable[_T]]) -> _T:
+    async def _run(self, call: Call, progress: _Progress, read: _Read[_T]) -> _T:
         """Try until there is a result or a final failure."""
         while True:
             result = await self._try(call, progress, read)
@@ -193,30 +199,62 @@ class Transport:
             wait_s = max(setback.retry_after_s, own_s) + self._chance() * self._retries.first_s
         return wait_s if self._clock() + wait_s < progress.deadline else None
 
-    async def _try(
-        self, call: Call, progress: _Progress, read: Callable[[Call, Opened], Awaitable[_T]]
-    ) -> _T | Setback:
+    async def _try(self, call: Call, progress: _Progress, read: _Read[_T]) -> _T | Setback:
         if (held_s := self._resume_at - self._clock()) > 0:
             if self._clock() + held_s >= progress.deadline:
                 return Setback(_rate_limited(call.subject, held_s))
             await self._sleep(held_s + self._chance() * self._retries.first_s)
         progress.is_sent = False
+        watched: Watched[object] = Watched()
         try:
-            async with asyncio.timeout(max(0.0, progress.deadline - self._clock())):
-                return await self._once(call, progress, read)
+            async with asyncio.timeout(max(0.0, progress.deadline - self._clock())) as watched.limit:
+                return await self._ask(call, progress, read, await self._take(call, progress, read, watched))
         except TimeoutError:
+            if (brought := watched.take()) is not None:
+                return cast(_T | Setback, brought.value)
+            if watched.is_dead:
+                return self._broken(call, progress, "the line is dead", can_pass=True)
             return self._broken(call, progress, f"no answer within {self._timeouts.total_s:g} s", can_pass=False)
         except httpx.RequestError as broken:
             progress.is_sent = progress.is_sent and not isinstance(broken, _NOT_SENT)
             setback = self._broken(call, progress, _detail(broken), can_pass=not _is_untrusted(broken))
             setback.error.__cause__ = broken
             return setback
+        finally:
+            unused = watched.take()
+            if unused is not None and isinstance(unused.value, Opened):
+                await self._close(unused.value)
 
-    async def _once(
-        self, call: Call, progress: _Progress, read: Callable[[Call, Opened], Awaitable[_T]]
-    ) -> _T | Setback:
+    async def _take(self, call: Call, progress: _Progress, read: _Read[_T], watched: Watched[object]) -> Opened:
+        """Wait for a place, take a lane, and have the request watched that is sent over it."""
         slot = None if call.is_endless else await self._limiter.acquire(is_transfer=call.is_transfer)
-        opened = Opened(slot, self._lanes.take())
+        opened = Opened(slot, self._lanes.take(), watched)
+        kind = _kind(call)
+        if kind is Kind.READ:
+            watched.again = partial(self._ask_again, call, progress, read, opened)
+        if kind is not None:
+            self._watch.begin(watched, kind)
+        return opened
+
+    async def _ask_again(self, call: Call, progress: _Progress, read: _Read[_T], old: Opened) -> Brought[object] | None:
+        """Ask over a new connection what the old one does not answer; None where that brings nothing.
+
+        It needs no place of its own among the requests under way: it takes that of the one that it comes instead of.
+        """
+        opened = Opened(None, self._lanes.lay(), Watched(), is_again=True)
+        self._watch.begin(opened.watched, Kind.AGAIN)
+        try:
+            result = await self._ask(call, progress, read, opened)
+        except (httpx.RequestError, errors.JobfsError) as error:
+            log.debug("%s %s: asked again in vain (%s)", call.method, call.subject, type(error).__name__)
+            return None
+        if isinstance(result, Setback) and result.can_pass:
+            return None
+        if result is opened:
+            opened.slot, old.slot = old.slot, None
+        return Brought(result)
+
+    async def _ask(self, call: Call, progress: _Progress, read: _Read[_T], opened: Opened) -> _T | Setback:
         is_kept = False
         try:
             await self._exchange(call, progress, opened)
@@ -233,14 +271,18 @@ class Transport:
                 await self._close(opened)
 
     async def _close(self, opened: Opened) -> None:
+        self._watch.end(opened.watched)
         try:
             if opened.response is not None:
                 await opened.response.aclose()
         finally:
-            now = self._clock()
-            self._lanes.give_back(opened.lane, now)
             if opened.slot is not None:
                 self._limiter.release(opened.slot, opened.outcome)
+            now = self._clock()
+            if opened.is_again and opened.response is None:
+                await self._lanes.drop(opened.lane)
+            else:
+                self._lanes.give_back(opened.lane, now)
         await self._lanes.prune(now)
 
     async def _exchange(self, call: Call, progress: _Progress, opened: Opened) -> None:
@@ -249,32 +291,33 @@ class Transport:
         headers = self._headers(call)
         for followed in range(MOST_REDIRECTS + 1):
             progress.is_sent = progress.is_sent or call.method != "GET"
-            opened.response = await self._send(opened.lane, call, url, headers)
+            opened.response = await self._send(opened, call, url, headers)
             opened.is_elsewhere = url.origin != self.base.origin
+            opened.watched.since = opened.response.extensions.get(SINCE)
+            self._watch.heard(opened.watched)
             target = _redirect(call, url, opened.response)
             if target is None or followed == MOST_REDIRECTS:
                 return
             await opened.response.aclose()
             if target.origin != url.origin:
+                self._watch.end(opened.watched)
                 headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ON_OTHER_ORIGIN}
             url = target
 
-    async def _send(
-        self, lane: httpx.AsyncBaseTransport, call: Call, url: address.Url, headers: Mapping[str, str]
-    ) -> httpx.Response:
+    async def _send(self, opened: Opened, call: Call, url: address.Url, headers: Mapping[str, str]) -> httpx.Response:
         try:
             request = httpx.Request(
                 call.method,
                 _parsed(str(url)),
                 headers=[("Host", url.authority), *headers.items()],
-                stream=content(call.body),
+                stream=content(call.body, partial(self._watch.sent, opened.watched)),
                 extensions=self._extensions,
             )
         except httpx.InvalidURL:
             raise errors.InvalidPath(f"{call.subject}: too long for a request", "shorten it") from None
         status = 0
         try:
-            response = await lane.handle_async_request(request)
+            response = await opened.lane.handle_async_request(request)
             status = response.status_code
         finally:
             if self._on_request is not None:
@@ -313,9 +356,24 @@ class Transport:
             headers["Content-Length"] = "0"
         return headers
 
+    async def _keep_open(self, call: Call, opened: Opened) -> Opened:
+        _readable(call, opened)
+        self._watch.opened(opened.watched)
+        return opened
+
+    def _read(self, opened: Opened, most: int) -> Awaitable[bytes]:
+        return read_body(_response(opened), most, partial(self._watch.heard, opened.watched))
+
+    def _may_ask(self) -> bool:
+        return self._clock() >= self._resume_at
+
+    async def _forget_lanes(self, age_s: float) -> None:
+        log.debug("what was connected more than %.1f s ago brings nothing any more", age_s)
+        await self._lanes.forget(self._clock() - age_s)
+
     async def _read_json(self, call: Call, opened: Opened) -> object:
         response = _readable(call, opened)
-        body = await read_body(response, call.most_bytes + 1)
+        body = await self._read(opened, call.most_bytes + 1)
         if len(body) > call.most_bytes:
             raise AnswerTooLarge(f"{call.subject}: an answer of more than {call.most_bytes} bytes", "", status=200)
         try:
@@ -326,12 +384,12 @@ class Transport:
 
     async def _read_nothing(self, call: Call, opened: Opened) -> None:
         if is_readable(_response(opened)):
-            await read_body(_response(opened), KEPT_BODY_BYTES)
+            await self._read(opened, KEPT_BODY_BYTES)
 
     async def _refusal(self, call: Call, opened: Opened) -> Setback:
         """Say what an answer outside 2xx means for the next try."""
         response = _response(opened)
-        body = (await read_body(response, KEPT_BODY_BYTES))[:KEPT_BODY_BYTES] if is_readable(response) else b""
+        body = (await self._read(opened, KEPT_BODY_BYTES))[:KEPT_BODY_BYTES] if is_readable(response) else b""
         answer = Answer(response.status_code, response.headers, self._keys.redact(body, call.secret))
         status = answer.status
         if opened.is_elsewhere and status not in (404, 429) and status < 500:
@@ -363,11 +421,6 @@ class Transport:
         return Setback(error, can_pass)
 
 
-async def _keep_open(call: Call, opened: Opened) -> Opened:
-    _readable(call, opened)
-    return opened
-
-
 def _response(opened: Opened) -> httpx.Response:
     if opened.response is None:
         raise AssertionError("an exchange ended without an answer")
@@ -390,6 +443,15 @@ def _last_word(call: Call, progress: _Progress, setback: Setback) -> errors.ApiE
             status=setback.error.status,
         )
     return setback.error
+
+
+def _kind(call: Call) -> Kind | None:
+    """Return what a call is to the watch; None where it does not go to the server itself."""
+    if call.key is KeyKind.NONE:
+        return None
+    if call.method == "GET":
+        return Kind.OPEN if call.is_endless else Kind.READ
+    return Kind.WRITE if call.body is None else Kind.SENDING
 
 
 def _is_collection(call: Call) -> bool:
