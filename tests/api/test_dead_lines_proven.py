@@ -15,7 +15,7 @@ from silent_far import FETCH, IDLE_S, LOOK, SAVE, Far, after, failing_s, never, 
 from jobfs import errors
 from jobfs.api.body import CHUNK_BYTES, Raw
 from jobfs.api.call import Call
-from jobfs.api.hedge import FIRST_PATIENCE_S
+from jobfs.api.hedge import FIRST_PATIENCE_S, PROMPT_S
 from jobfs.api.limiter import Limits
 from jobfs.api.transport import Transport
 
@@ -93,10 +93,10 @@ def test_a_server_that_was_slow_with_writes_has_more_time_for_the_next_one() -> 
 
 def test_an_answer_over_a_new_connection_that_takes_long_itself_proves_nothing() -> None:
     async def story(far: Far) -> None:
-        far.paths |= {"/save": after(20.0), "/look": lambda number: (after(1.5) if number else never)(number)}
+        far.paths |= {"/save": after(20.0), "/look": lambda number: (after(2 * PROMPT_S) if number else never)(number)}
         async with await far.known() as transport:
             saving = asyncio.create_task(took_s(transport.json(SAVE)))
-            assert await took_s(transport.json(LOOK)) == FIRST_PATIENCE_S + 1.5
+            assert await took_s(transport.json(LOOK)) == FIRST_PATIENCE_S + 2 * PROMPT_S
             assert await saving == 20.0
 
     play(story)

@@ -31,9 +31,9 @@ REMEMBERED_S = 120.0
 MOST_AT_ONCE = 8
 """Questions that are asked again at once while they are answered."""
 
-_PROMPT = 1 / 3
-"""What part of the first patience an answer over a new connection may take to prove anything: a server whose answers
-take anything between nothing and long gives a later one first by chance."""
+PROMPT_S = 1.0
+"""How long an answer over a new connection may take to prove anything: a server whose answers take anything between
+nothing and long gives a later one first by chance."""
 
 _GROWTH = 1.5
 """How much longer a question is waited for than the one before."""
@@ -176,7 +176,7 @@ class Hedging(Generic[_W]):
         asked = self._asked.pop(wait)
         self._waits.pop(wait, None)
         self._misses = 0
-        if now - asked.at <= self._first_s * _PROMPT:
+        if now - asked.at <= PROMPT_S:
             self._proven_at = now
             self._at_once = min(2 * self._at_once, MOST_AT_ONCE)
         else:
