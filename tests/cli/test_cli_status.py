@@ -110,6 +110,11 @@ def test_a_full_disk_is_told_as_that_with_where_it_is() -> None:
     ]
 
 
+def test_a_full_disk_of_a_folder_may_be_its_own_or_that_of_its_state() -> None:
+    told = lines(offline="no space left in the folder", isDiskFull=True, state="/s", kind="folder")
+    assert told[-1] == "    next: free some space where /somewhere and /s lie; it goes on by itself then"
+
+
 def test_of_many_paths_ten_are_shown_and_the_rest_counted() -> None:
     pending = [{"path": f"{at}", "reason": "not sent yet", "secondsAgo": None} for at in range(12)]
     told = lines(pending=12, pendingPaths=pending)

@@ -112,12 +112,18 @@ def _pending(two: Mapping[str, Any]) -> str:
     return f"{two['path']}: {two['reason']}{age}"
 
 
+def _room_for(one: Mapping[str, Any]) -> str:
+    """Return what helps on a full disk, of which a folder has two: its own, and that of its state."""
+    if one["kind"] == FOLDER:
+        return f"free some space where {one['directory']} and {one['state']} lie; it goes on by itself then"
+    return f"free some space where {one['state']} lies; what was closed is kept, and sent then"
+
+
 def _troubles(one: Mapping[str, Any]) -> Iterator[str]:
     if one["offline"]:
         yield f"  {'the local disk is full' if one.get('isDiskFull') else 'offline'}: {one['offline']}"
-        room = f"free some space where {one['state']} lies; what was closed is kept, and sent then"
         again = "nothing; it is tried again, ever more rarely, at least once a minute"
-        yield f"    next: {room if one.get('isDiskFull') else again}"
+        yield f"    next: {_room_for(one) if one.get('isDiskFull') else again}"
     if one["isFrozen"]:
         yield "  the workspace is gone from the server; the files here are kept as they are"
     if one["guard"]:
