@@ -18,6 +18,7 @@ from jobfs.engine.session import Options
 from jobfs.errors import NotFound, StateError, StateFull
 from jobfs.fuse.errno import errno_of
 from jobfs.model import ROOT, NodeId, Trouble
+from jobfs.planner.guards import Side
 from jobfs.store.blobs import Blobs
 from jobfs.store.state import Refusal, State
 
@@ -364,3 +365,29 @@ def test_where_a_workspace_cannot_be_held_or_let_go_its_approvals_stay(tmp_path:
         hold.switch(is_on=False)
     assert (hold.is_on, hold.approved) == (True, state.approvals())
     state.close()
+
+
+@pytest.mark.allow_log("stopped: 40 of ")
+def test_what_the_guard_stopped_stays_stopped_where_the_users_word_could_not_be_recorded(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    """The deletions were not made, and would look few beside what there is by then."""
+
+    async def scenario() -> None:
+        remote = ModelRemote()
+        for number in range(50):
+            remote.put(f"f{number:02d}", b"x")
+        async with mounted(tmp_path, remote, disk=disk, options=Options(times=NEVER)) as mount:
+            guard = mount.session.guard
+            for number in range(40):
+                remote.remove(f"f{number:02d}")
+            await mount.pull()
+            for number in range(150):
+                await mount.write(f"g{number:03d}", b"x")
+            with disk.failing("COMMIT"), guard.allowing(Side.LOCAL, None):
+                mount.session.look_again(guard.stopped)
+                await eventually(lambda: mount.session.offline is not None)
+            await mount.pull()
+            assert (len(mount.names()), guard.side) == (200, Side.LOCAL)
+
+    run(scenario())

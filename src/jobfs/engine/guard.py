@@ -101,9 +101,9 @@ class Guard:
     def _remember(self, nodes: set[NodeId]) -> None:
         """Keep what is stopped also for the next session: by then the folder may hold more, and look less empty."""
         if nodes != self._stopped:
-            self._stopped = nodes
             with self._state.transaction():
                 self._state.remember(_STOPPED, json.dumps(sorted(nodes)))
+            self._stopped = nodes
 
     def _current(self) -> GuardVerdict:
         """Return the verdict, unless what it was about has been done or undone since."""
