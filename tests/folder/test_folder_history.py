@@ -12,6 +12,7 @@ import pytest
 from failing_disk import FailingDisk
 from folder_harness import QUICK, Desk, run
 from kept_versions import kept_versions
+from model_remote import ModelRemote
 
 from jobfs.engine.workspace import SystemClock, Workspace
 from jobfs.errors import HistoryError, StateError
@@ -20,7 +21,7 @@ from jobfs.folder.coalesce import EVERYWHERE
 from jobfs.folder.disk import Disk
 from jobfs.folder.keeping import Keeping
 from jobfs.folder.restore import FolderRestorer
-from jobfs.folder.sync import SyncOptions
+from jobfs.folder.sync import FolderSync, SyncOptions
 from jobfs.model import ROOT, Content, Kind, LocalNode, NodeId
 from jobfs.planner.ignore import Ignore
 from jobfs.planner.retention import Wanted
@@ -208,3 +209,25 @@ def test_what_the_history_could_not_record_takes_no_room_either(tmp_path: Path, 
         run(restorer.restore(state.versions.all()[0], "a"))
     assert (kept(), file.read_bytes()) == ([b"one"], b"two")
     state.close()
+
+
+def test_a_large_file_that_could_not_be_recorded_as_it_was_sent_leaves_no_copy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        disk = FailingDisk()
+        state = State.open(tmp_path / "state", connect=disk.connect, system=disk)
+        sync = FolderSync(state, ModelRemote(), tmp_path / "folder")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "a").write_bytes(b"x" * (2 << 20))
+        await sync.record()
+        (node,) = (node for node in state.local if node != ROOT)
+        record = state.local.get(node)
+        assert record is not None
+        with state.transaction():
+            state.put_local(replace(record, content=Content(2 << 20)))  # as of a file that is written to all the time
+        with disk.failing("COMMIT"), pytest.raises(StateError):
+            async with sync.side.snapshot(node):
+                pass
+        assert [path for path in (tmp_path / "state" / "blobs").rglob("*") if path.is_file()] == []
+        state.close()
+
+    run(scenario())

@@ -230,13 +230,10 @@ class FolderSide:
         with self._reading(record, place):
             self._check(record, place)
             blob, sha256, size = await asyncio.to_thread(self._take, place)
-        try:
+        with self._state.blobs.unless_failed(blob):
             with self._reading(record, place):
                 self._check(record, place)
-        except BaseException:
-            self._state.blobs.remove(blob)
-            raise
-        return blob, self._learn(record, Content(size, sha256))
+            return blob, self._learn(record, Content(size, sha256))
 
     @contextmanager
     def _reading(self, record: LocalNode, place: str) -> Iterator[None]:
