@@ -14,6 +14,7 @@ from model_remote import ModelRemote
 
 from jobfs.engine.feed import FeedTimes
 from jobfs.engine.hold import Hold
+from jobfs.engine.review import Review
 from jobfs.engine.session import Options
 from jobfs.errors import NotFound, StateError, StateFull
 from jobfs.fuse.errno import errno_of
@@ -389,5 +390,22 @@ def test_what_the_guard_stopped_stays_stopped_where_the_users_word_could_not_be_
                 await eventually(lambda: mount.session.offline is not None)
             await mount.pull()
             assert (len(mount.names()), guard.side) == (200, Side.LOCAL)
+
+    run(scenario())
+
+
+def test_a_revert_that_finds_no_room_for_the_bytes_leaves_them_to_be_brought_when_they_are_read(
+    tmp_path: Path, disk: FailingDisk
+) -> None:
+    async def scenario() -> None:
+        remote = ModelRemote()
+        remote.put("a", b"theirs")
+        async with mounted(tmp_path, remote, disk=disk, options=Options(times=NEVER)) as mount:
+            mount.session.hold.switch(is_on=True)
+            assert await mount.read("a") == b"theirs"
+            await mount.write("a", b"mine")
+            with disk.failing("open", number=errno.ENOSPC):
+                assert await Review(mount.session).revert("a") == ["a"]
+            assert await mount.read("a") == b"theirs"
 
     run(scenario())

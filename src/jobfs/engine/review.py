@@ -21,8 +21,8 @@ from jobfs.engine.remote import Remote
 from jobfs.engine.revert import plan_revert
 from jobfs.engine.session import Session
 from jobfs.engine.transfer import RevisionGone, receive
-from jobfs.errors import ApiError, DeadlineExceeded, GuardTripped, JobfsError, NotFound, Refused
-from jobfs.model import Entry, Kind, LocalNode, NodeId, path_of
+from jobfs.errors import ApiError, DeadlineExceeded, GuardTripped, JobfsError, NotFound, Refused, StateError
+from jobfs.model import BlobId, Entry, Kind, LocalNode, NodeId, path_of
 from jobfs.planner.difference import at_or_below, rivals, shifted, tops, with_needs
 from jobfs.planner.guards import Side
 from jobfs.planner.plan import is_same_content
@@ -278,8 +278,13 @@ class Review:
                 continue
             version = self.session.workspace.history.find(revision) if self.session.side.is_instant else None
             if version is not None and version.blob is not None and version.content.size <= MOST_COPIED_BYTES:
-                with self._state.transaction():
-                    self._state.put_local(replace(record, blob=self._state.blobs.copy(version.blob)))
+                with suppress(StateError):  # then these are brought when they are read, too
+                    self._give_bytes(record, version.blob)
+
+    def _give_bytes(self, record: LocalNode, source: BlobId) -> None:
+        blob = self._state.blobs.copy(source)
+        with self._state.blobs.unless_failed(blob), self._state.transaction():
+            self._state.put_local(replace(record, blob=blob))
 
     async def _idle(self, nodes: Collection[NodeId]) -> None:
         """Return when no request about these nodes is under way.
