@@ -21,15 +21,16 @@ from typing import Annotated
 import typer
 
 from jobfs.cli.terminal import say, say_json, shown, tell
-from jobfs.errors import MountError, StateCorrupt, StateLocked
+from jobfs.errors import MountError, StateCorrupt, StateFull, StateLocked
 from jobfs.model import ROOT, BlobId
 from jobfs.planner.naming import ConflictStamp, alias_name, conflict_name
 from jobfs.store.blobs import Blobs
 from jobfs.store.lock import DirectoryLock
 from jobfs.store.repair import decide
+from jobfs.store.reserve import Reserve
 from jobfs.store.rows import fits
 from jobfs.store.state import State, StateTooNew
-from jobfs.store.stock import Repair, read_stock, write_repair
+from jobfs.store.stock import Repair, Stock, read_stock, write_repair
 from jobfs.workspace.instance import read_instance
 from jobfs.workspace.states import all_states, real_directory, state_root
 
@@ -124,12 +125,21 @@ def _mend(directory: Path, *, is_repairing: bool) -> Repair:
     try:
         now_ns = time.time_ns()
         stamp = ConflictStamp.at(socket.gethostname(), now_ns)
-        repair = decide(read_stock(directory), partial(_free_name, stamp), now_ns=now_ns)
+        repair = decide(_stock_of(directory), partial(_free_name, stamp), now_ns=now_ns)
         if repair.findings and is_repairing:
             write_repair(directory, repair)
         return repair
     finally:
         lock.release()
+
+
+def _stock_of(directory: Path) -> Stock:
+    """Read a state that is locked. SQLite needs room for the index of its log, which may have to be the reserve's."""
+    try:
+        return read_stock(directory)
+    except StateFull:
+        with Reserve(directory).lent():
+            return read_stock(directory)
 
 
 def _free_name(stamp: ConflictStamp, name: str, is_taken: Callable[[str], bool], *, is_directory: bool) -> str:

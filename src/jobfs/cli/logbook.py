@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from jobfs.errors import JobfsError
@@ -29,7 +30,13 @@ class _LogFile(logging.handlers.RotatingFileHandler):
     def close(self) -> None:
         with self.lock or nullcontext():
             self._is_over = True
-        super().close()
+        with suppress(OSError):  # what could not be written before cannot be now
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do without the log where the disk does not take it: nothing fails for it, nor is that told elsewhere."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 @contextmanager

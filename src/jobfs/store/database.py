@@ -60,3 +60,18 @@ def fold_log(database: sqlite3.Connection, path: Path, room_bytes: int) -> bool:
         return False
     is_busy, frames, _ = database.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
     return not is_busy and frames > 0
+
+
+def lengthen_log(database: sqlite3.Connection, path: Path, wanted_bytes: int) -> None:
+    """Let the log be at least so long, by commits that mean nothing, for ``fold_log`` to have it written over.
+
+    :raises sqlite3.OperationalError: there is no room for that; it is as long as there was.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    for number in range(wanted_bytes // _PAGE_BYTES):
+        if not log.exists() or log.stat().st_size >= wanted_bytes:
+            return
+        database.execute(
+            "INSERT INTO meta VALUES ('log', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (str(number % 2),),  # a page that stays as it was would not be written
+        )

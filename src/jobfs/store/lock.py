@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from jobfs.errors import StateLocked
+from jobfs.errors import StateFull, StateLocked
 from jobfs.store.blobs import disk_errors
 
 
@@ -38,9 +40,9 @@ class DirectoryLock:
                 "see 'jobfs status', and end that one first ('jobfs umount DIR')",
             ) from error
         try:
-            with disk_errors():
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+            with telling_where(directory), disk_errors():
+                written = os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))  # in place: that needs no room
+                os.ftruncate(descriptor, written)
         except BaseException:
             os.close(descriptor)
             raise
@@ -49,6 +51,18 @@ class DirectoryLock:
     def release(self) -> None:
         """Give the lock up."""
         os.close(self._descriptor)
+
+
+@contextmanager
+def telling_where(directory: Path) -> Iterator[None]:
+    """Where there is no room to open a state, say on which disk."""
+    try:
+        yield
+    except StateFull as error:
+        raise StateFull(
+            f"no space left to open the local store in {directory}",
+            "free a megabyte on that disk; nothing that was saved is lost",
+        ) from error
 
 
 def _lock(descriptor: int) -> None:

@@ -23,6 +23,8 @@ from jobfs.store.system import System
 RESERVE_BYTES = 128 * 1024
 """Room for a commit of sixteen changed rows, each in a page of its own, in the log and beside it."""
 
+_BLOCK_BYTES = 4096
+
 _FLAGS = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 _log = logging.getLogger(__name__)
@@ -41,15 +43,15 @@ class Reserve:
     def take(self) -> bool:
         """Make it as large as there is room for, and tell whether it is whole.
 
-        Its bytes are random: some file systems keep no room for zeros.
+        Its bytes are random: some file systems keep no room for zeros. They are written a block at a time: ext4 refuses
+        the whole of a write for which it has room in part.
         """
         try:
             with disk_errors():
                 descriptor = self._system.open(self._path, _FLAGS | os.O_CREAT, 0o600)
                 try:
-                    missing = RESERVE_BYTES - os.lseek(descriptor, 0, os.SEEK_END)
-                    if missing > 0:
-                        write_all(self._system, descriptor, os.urandom(missing))
+                    while (missing := RESERVE_BYTES - os.lseek(descriptor, 0, os.SEEK_END)) > 0:
+                        write_all(self._system, descriptor, os.urandom(min(missing, _BLOCK_BYTES)))
                 finally:
                     os.close(descriptor)
         except (StateError, OSError) as error:

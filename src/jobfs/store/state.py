@@ -11,6 +11,7 @@ One process at a time: ``State.open`` takes a lock on the directory. All calls f
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -23,10 +24,10 @@ from jobfs.errors import StateCorrupt, StateError, StateFull, StateLocked
 from jobfs.model import ROOT, BlobId, Content, Entry, ItemId, Kind, LocalNode, NodeId, Revision, Trouble
 from jobfs.store.blobs import Blobs, disk_errors
 from jobfs.store.database import connect as connect_database
-from jobfs.store.database import fold_log
+from jobfs.store.database import fold_log, lengthen_log
 from jobfs.store.history import Versions
-from jobfs.store.lock import DirectoryLock
-from jobfs.store.reserve import Reserve
+from jobfs.store.lock import DirectoryLock, telling_where
+from jobfs.store.reserve import RESERVE_BYTES, Reserve
 from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_node, local_row
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
 from jobfs.store.soundness import broken_invariants
@@ -37,6 +38,8 @@ LISTED = "listed"
 """The setting that is there once a workspace was listed, and its state is of something."""
 
 _ID_BLOCK = 1000
+
+_log = logging.getLogger(__name__)
 
 Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
 """Opens a database, without transactions of its own, for calls from any thread: a seam, as ``system.System`` is."""
@@ -130,24 +133,34 @@ class State:
         :param system: what is asked of the operating system for blobs.
         :raises StateLocked: another process has it open.
         :raises StateCorrupt: it is no jobfs state, damaged, or of a newer version.
-        :raises StateFull: the disk is full.
+        :raises StateFull: the disk is full, and even the room of the reserve is not enough. Nothing has changed then.
         """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = lock or DirectoryLock.take(directory)
-        try:
-            with database_errors(directory):
-                database = (connect or connect_database)(directory / "state.db")
+        with telling_where(directory):
+            with disk_errors():
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = lock or DirectoryLock.take(directory)
             try:
-                state = cls(directory, database, lock, system)
-                with database_errors(directory):
-                    state._prepare()
-                    state._load()
-                state.reserve.take()
+                try:
+                    return cls._load_from(directory, lock, connect or connect_database, system)
+                except StateFull:  # the index of SQLite's log alone takes 32 KiB
+                    with Reserve(directory, system).lent():
+                        return cls._load_from(directory, lock, connect or connect_database, system)
             except BaseException:
-                database.close()
+                lock.release()
                 raise
+
+    @classmethod
+    def _load_from(cls, directory: Path, lock: DirectoryLock, connect: Connect, system: System) -> State:
+        with database_errors(directory):
+            database = connect(directory / "state.db")
+        try:
+            state = cls(directory, database, lock, system)
+            with database_errors(directory):
+                state._prepare()
+                state._load()
+            state._keep_room()
         except BaseException:
-            lock.release()
+            database.close()
             raise
         return state
 
@@ -164,7 +177,19 @@ class State:
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
+        self.reserve.take()  # of what the log has left
         return self._lock
+
+    def _keep_room(self) -> None:
+        """Keep room back; where there is hardly any besides, have the log so long that the next changes need none."""
+        if self.reserve.take() and self.blobs.free_bytes() >= RESERVE_BYTES:
+            return
+        try:
+            with self.reserve.lent(), database_errors(self.directory):
+                lengthen_log(self._database, self.directory / "state.db", RESERVE_BYTES // 2)
+                self.fold_log(self.blobs.free_bytes())
+        except StateError as error:
+            _log.warning("on a disk this full no change may find room: %s", error)
 
     # -- transactions
 
