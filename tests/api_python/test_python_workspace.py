@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -452,6 +453,22 @@ def test_a_closed_workspace_says_so(job: str) -> None:
         workspace.list()
 
 
+def test_what_another_thread_waits_for_ends_when_the_workspace_is_closed(job: str) -> None:
+    workspace = Workspace(job)
+    is_waiting = threading.Event()
+
+    async def wait() -> None:
+        is_waiting.set()
+        await asyncio.get_running_loop().create_future()
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(workspace._run, wait())
+        assert is_waiting.wait(DEADLINE_S)
+        workspace.close()
+        with pytest.raises(errors.Refused, match="is closed"):
+            waiting.result(DEADLINE_S)
+
+
 def test_several_threads_may_use_one_workspace(studio: RunningServer, workspace: Workspace) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: workspace.write(f"new/directory/{n}", str(n), parents=True), range(24)))
@@ -463,8 +480,6 @@ def test_several_threads_may_use_one_workspace(studio: RunningServer, workspace:
 
 
 def test_ctrl_c_ends_what_is_awaited_before_it_is_raised() -> None:
-    import asyncio
-
     ended = threading.Event()
 
     async def forever() -> None:

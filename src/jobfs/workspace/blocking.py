@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import IO, Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -71,7 +72,7 @@ class Workspace:
         return self
 
     def close(self) -> None:
-        """Wait for what is under way, and close every connection. May be called twice."""
+        """Close every connection; what other threads do meanwhile ends with ``Refused``. May be called twice."""
         if self._portal.is_open:
             try:
                 self._run(self._workspace.aclose())
@@ -88,10 +89,12 @@ class Workspace:
         return f"{type(self).__name__}({self.job!r})"
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        if not self._portal.is_open:
-            work.close()
-            raise Refused(f"{self!r} is closed", "open it anew")
-        return self._portal.run(work)
+        try:
+            return self._portal.run(work)
+        except CancelledError:
+            if self._portal.is_open:
+                raise
+            raise Refused(f"{self!r} is closed", "open it anew") from None
 
     @property
     def job(self) -> str:
