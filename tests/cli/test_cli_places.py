@@ -66,6 +66,19 @@ def test_general_options_may_stand_anywhere(words: list[str], expected: list[str
 
 
 @pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["help"], ["--help"]),
+        (["help", "jobs", "start"], ["jobs", "start", "--help"]),
+        (["--debug", "help", "ls"], ["--debug", "ls", "--help"]),
+        (["ls", "help"], ["ls", "help"]),
+    ],
+)
+def test_help_may_be_asked_for_as_of_other_programs(words: list[str], expected: list[str]) -> None:
+    assert hoisted(words) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("plain", "plain"),

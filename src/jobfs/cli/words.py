@@ -6,11 +6,17 @@ from collections.abc import Sequence
 
 _VALUED = ("--url", "--api-key-file", "--profile", "--limit-up", "--limit-down", "--connections")
 _FLAGS = ("--debug",)
+_HELP = "help"
 
 
 def hoisted(words: Sequence[str]) -> list[str]:
-    """Return the arguments with the general options in front, where the parser wants them."""
+    """Return the arguments with the general options in front, where the parser wants them.
+
+    ``help COMMAND`` is what other programs call ``COMMAND --help``.
+    """
     front, rest = _parted(words)
+    if rest[:1] == [_HELP]:
+        rest = [*rest[1:], "--help"]
     return front + rest
 
 
