@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from dataclasses import replace
@@ -199,13 +200,13 @@ def test_what_the_history_could_not_record_takes_no_room_either(tmp_path: Path, 
         return [path.read_bytes() for path in (tmp_path / "state" / "blobs").rglob("*") if path.is_file()]
 
     file.write_bytes(b"one")
-    with disk.failing(call), pytest.raises(StateError):
+    with disk.failing(call, number=errno.ENOSPC), pytest.raises(StateError):
         keeping.keep(record, "a", "a")
     assert kept() == []
     keeping.keep(record, "a", "a")
     file.write_bytes(b"two")
     restorer = FolderRestorer(workspace, folder, Arrivals(lambda: "abcdefgh"), lambda place: None)
-    with disk.failing(call), pytest.raises(StateError):
+    with disk.failing(call, number=errno.ENOSPC), pytest.raises(StateError):
         run(restorer.restore(state.versions.all()[0], "a"))
     assert (kept(), file.read_bytes()) == ([b"one"], b"two")
     state.close()

@@ -187,6 +187,9 @@ def test_a_pinned_blob_is_removed_after_its_last_pin(tmp_path: Path) -> None:
     with blobs.pinned(blob), blobs.pinned(blob):
         blobs.remove(blob)
         assert blobs.has(blob)
+        blobs.finish_removals()
+        assert blobs.has(blob)
+    blobs.finish_removals()
     assert not blobs.has(blob)
 
 

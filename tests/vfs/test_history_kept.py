@@ -338,6 +338,7 @@ def test_the_history_keeps_to_its_room_and_never_takes_bytes_from_a_reader(tmp_p
             assert await mount.vfs.read(handle, 9, 0) == b"first"
             mount.vfs.release(handle)
             mount.session.workspace.history.prune()
+            mount.session.state.finish_removals()
             named = mount.session.state.named_blobs()
             assert mount.session.state.blobs.sweep(named) == 0
 

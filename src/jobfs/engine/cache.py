@@ -84,7 +84,7 @@ class Cache:
         :param needed_bytes: so much is to go at least, where there is as much.
         """
         now_s = self._workspace.clock.monotonic_s()
-        if now_s < self._in_vain_until_s:
+        if now_s < self._in_vain_until_s and not self._workspace.state.blobs.has_waiting:
             return False
         copies = sorted(self._candidates(), key=lambda copy: _size(copy[0]), reverse=True)
         is_better = self._give_way(iter(copies), max(needed_bytes, _LEAST_ROOM_BYTES))
@@ -96,8 +96,9 @@ class Cache:
         state, freed, is_folded = self._workspace.state, 0, False
         try:
             lent = state.reserve.give_up()
+            freed += state.finish_removals() if state.blobs.has_waiting else 0
             while batch := list(_enough(copies, wanted_bytes - freed)):
-                self._evict(batch)
+                self._evict(batch, is_durable=True)
                 freed += sum(_size(node) for node, _ in batch)
                 is_folded |= state.fold_log(freed)
             is_folded |= state.fold_log(freed + lent // 2)  # the rest is for the commit by which a copy gives way later
@@ -121,9 +122,10 @@ class Cache:
         ]
         return sorted(found, key=lambda pair: self._last_use.get(pair[0].id, 0))
 
-    def _evict(self, copies: Sequence[_Copy]) -> None:
+    def _evict(self, copies: Sequence[_Copy], *, is_durable: bool = False) -> None:
+        """Forget copies; their files go when that is on the disk: at once where the commit waits for it."""
         state = self._workspace.state
-        with state.transaction():
+        with state.transaction(durable=is_durable):
             for node, blob in copies:
                 state.put_local(replace(node, blob=None))
                 state.after_commit(partial(state.blobs.remove, blob))

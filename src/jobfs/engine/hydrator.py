@@ -256,7 +256,7 @@ class Hydrator:
         """Note that the last handle of a detached file is closed."""
         blob = self._kept.pop(node, None)
         if blob is not None:
-            self._state.blobs.remove(blob)
+            self._state.blobs.discard(blob)
         self._release_keeper(node)
 
     def _release_keeper(self, node: NodeId) -> None:
@@ -353,7 +353,7 @@ class Hydrator:
 
     def _drop(self, hydration: _Hydration) -> None:
         """Throw away what a download brought."""
-        self._state.blobs.remove(hydration.blob)
+        self._state.blobs.discard(hydration.blob)
         if hydration.transfer.is_read:
             self.distrust(hydration.revision)
 

@@ -39,6 +39,7 @@ from jobfs.engine.patience import DEFAULT_DEADLINE_S
 from jobfs.engine.pusher import Outcome, Pusher
 from jobfs.engine.reach import Reach
 from jobfs.engine.remote import Remote
+from jobfs.engine.removal import Removal
 from jobfs.engine.rules import Rules
 from jobfs.engine.side import LocalSide, Recorder
 from jobfs.engine.traffic import Traffic, base_node, concerns, is_restructured, nodes_of
@@ -118,6 +119,7 @@ class Session:
         self.feed = Feed(remote, trees, self.rules, self, options.times)
         self.look_ahead = LookAhead(workspace, hydrator, options.prefetch)
         self.cache = Cache(workspace, options.cache_bytes)
+        self._removal = Removal(self.state)
         self._wake = asyncio.Event()
         self._turned = asyncio.Event()
         self.attention = Attention(
@@ -177,11 +179,8 @@ class Session:
         elif self.feed.listed_at_s is None:
             await self.feed.poll(observed=observed)
         self.look_again(self.differing())
-        self._loops = [
-            asyncio.create_task(self._work(), name="session-work"),
-            asyncio.create_task(self.feed.run(), name="session-feed"),
-            asyncio.create_task(self.feed.hear(), name="session-hints"),
-        ]
+        loops = {"work": self._work, "feed": self.feed.run, "hints": self.feed.hear, "removal": self._removal.run}
+        self._loops = [asyncio.create_task(run(), name=f"session-{name}") for name, run in loops.items()]
 
     async def looked(self) -> None:
         """Return once all that was to be done at the start was planned, and is shown in a mount."""

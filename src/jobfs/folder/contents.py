@@ -197,7 +197,7 @@ class Contents:
             self._take_back(ready)
             for blob in (ready.history[0] if ready.history is not None else None, ready.replaced):
                 if blob is not None:
-                    self._state.blobs.remove(blob)
+                    self._state.blobs.discard(blob)
             self._tell(ready, self._attempts.fail(ready.change.node, ready.place, error))
             return False
         return True
@@ -208,7 +208,7 @@ class Contents:
         Wherever the user moved it, it would be taken for one of his. What it replaced is given up: the server had it.
         """
         if ready.replaced is not None:
-            self._state.blobs.remove(ready.replaced)
+            self._state.blobs.discard(ready.replaced)
         with suppress(OSError):  # where the disk fails in this too, the next scan finds it
             seen = self._disk.look(ready.place) if isinstance(ready.change, planned.AddLocal) else None
             if seen is not None and seen.is_same_file(ready.seen):

@@ -56,7 +56,7 @@ class Keeping:
         with self._blobs.unless_failed(record.blob), self._state.transaction(durable=True):
             is_kept = self._history.keep(record, reason, path=place)
         if not is_kept and record.blob is not None:
-            self._blobs.remove(record.blob)  # it was empty, which its version says by itself; or nothing is to be kept
+            self._blobs.discard(record.blob)  # it was empty, which its version says by itself; or nothing is to be kept
 
     async def save(self, place: str) -> tuple[BlobId, Seen]:
         """Copy a file that exists nowhere else into a blob, durably; return the look that it belongs to.
@@ -69,7 +69,7 @@ class Keeping:
         blob = await asyncio.to_thread(self._import, place)
         after = self._disk.look(place)
         if after is None or not after.is_same_file(before):
-            self._blobs.remove(blob)
+            self._blobs.discard(blob)
             raise Changed(place)
         return blob, before
 

@@ -216,7 +216,7 @@ class FolderSide:
             with self._state.blobs.pinned(blob):
                 yield Snapshot(self._state.blobs.path(blob), content)
         finally:
-            self._state.blobs.remove(blob)
+            self._state.blobs.discard(blob)
 
     def _read_small(self, record: LocalNode, place: str) -> Snapshot:
         with self._reading(record, place):

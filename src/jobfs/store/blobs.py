@@ -5,6 +5,10 @@ it that must not see it change: an upload, a hash, a copy. Writers copy a pinned
 
 **Invariant: a blob file that no row names is garbage and is removed at the next start; a row never names a blob file
 that was not there before the row was committed.**
+
+**Invariant: the file of a removed blob goes once no power cut can bring back a row that names it.** A commit is on the
+disk later than it is made, and one that failed may be there all the same; a file that is gone may be gone at once. So
+removed blobs wait, and ``State`` says when they go.
 """
 
 from __future__ import annotations
@@ -49,6 +53,11 @@ class Blobs:
         self._folder = f"{root}{os.sep}"
         self._pins: Counter[BlobId] = Counter()
         self._condemned: set[BlobId] = set()
+        self._waiting: set[BlobId] = set()
+        self.is_in_doubt = False
+        """Whether a commit that failed may be on the disk all the same."""
+        self.on_waiting: Callable[[], None] = lambda: None
+        """Told that a removed blob waits for its end."""
         self._clones = sys.platform == "linux"
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.scandir(root) as found:
@@ -178,7 +187,7 @@ class Blobs:
             yield
         except BaseException:
             if blob is not None:
-                self.remove(blob)
+                self.discard(blob)
             raise
 
     def import_file(self, source: FileIO) -> tuple[BlobId, str, int]:
@@ -238,18 +247,50 @@ class Blobs:
             del self._pins[blob]
             if blob in self._condemned:
                 self._condemned.discard(blob)
-                self._unlink(blob)
+                self._wait(blob)
 
     def is_pinned(self, blob: BlobId) -> bool:
         """Tell whether somebody reads this blob as it is."""
         return blob in self._pins
 
     def remove(self, blob: BlobId) -> None:
-        """Remove a blob's file, after the last pin. Descriptors that are open on it keep working."""
+        """Have a blob's file go, after the last pin, with the next ``finish_removals``.
+
+        Descriptors that are open on it keep working.
+        """
         if self.is_pinned(blob):
             self._condemned.add(blob)
         else:
+            self._wait(blob)
+
+    def discard(self, blob: BlobId) -> None:
+        """Remove a blob that no row came to name: at once, unless that is in doubt."""
+        if self.is_pinned(blob) or self.is_in_doubt:
+            self.remove(blob)
+        else:
             self._unlink(blob)
+
+    def _wait(self, blob: BlobId) -> None:
+        self._waiting.add(blob)
+        self.on_waiting()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a removed blob waits for its end."""
+        return bool(self._waiting)
+
+    def waiting_bytes(self) -> int:
+        """Return how much room the end of removed blobs will free."""
+        freed = 0
+        for blob in self._waiting:
+            with suppress(FileNotFoundError):
+                freed += self.size(blob)
+        return freed
+
+    def finish_removals(self) -> None:
+        """Let the files of removed blobs go: the disk has whatever forgot them."""
+        while self._waiting:
+            self._unlink(self._waiting.pop())
 
     def _unlink(self, blob: BlobId) -> None:
         """Remove a file; nobody fails for one that stays: no row names it, and the next start removes it."""

@@ -14,17 +14,24 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jobfs.errors import StateCorrupt, StateError, StateFull, StateLocked
+from jobfs.errors import StateCorrupt, StateError, StateFull
 from jobfs.model import ROOT, BlobId, Content, Entry, ItemId, Kind, LocalNode, NodeId, Revision, Trouble
 from jobfs.store.blobs import Blobs, disk_errors
 from jobfs.store.database import connect as connect_database
-from jobfs.store.database import fold_log, lengthen_log
+from jobfs.store.database import (
+    database_errors,
+    fold_log,
+    is_io_error,
+    lengthen_log,
+    rewrite_log,
+    state_error,
+    sync_log,
+)
 from jobfs.store.history import Versions
 from jobfs.store.lock import DirectoryLock, telling_where
 from jobfs.store.reserve import RESERVE_BYTES, Reserve
@@ -38,6 +45,9 @@ LISTED = "listed"
 """The setting that is there once a workspace was listed, and its state is of something."""
 
 _ID_BLOCK = 1000
+
+_COUNT_SYNC = "INSERT INTO meta VALUES ('synced', '1') ON CONFLICT (key) DO UPDATE SET value = value + 1"
+"""SQLite waits for the disk with a commit only where that changes a page."""
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +128,7 @@ class State:
         self._after: list[Callable[[], object]] = []
         self._shown: set[NodeId] = set()
         self._depth = 0
+        self._is_ahead = True
         self.versions = Versions(self._read, self._execute, self._undo.append)
         self._next_node = 2
         self._reserved = 0
@@ -174,6 +185,9 @@ class State:
             for shown in [self.local.get(node) for node in self._shown]:
                 if shown is not None:
                     self.put_local(shown)
+        with contextlib.suppress(StateError):  # what could not be removed is at the next start
+            if self.blobs.has_waiting:
+                self.finish_removals()
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
@@ -208,6 +222,7 @@ class State:
         try:
             with database_errors(self.directory):
                 if durable:
+                    self._resolve_doubt()
                     self._database.execute("PRAGMA synchronous = FULL")
                 self._database.execute("BEGIN IMMEDIATE")
         except BaseException:
@@ -221,7 +236,7 @@ class State:
             return
         try:
             if failure is None:
-                self._commit()
+                self._commit(durable=durable)
             else:
                 self._roll_back()
         except sqlite3.DatabaseError as error:
@@ -236,12 +251,48 @@ class State:
             raise state_error(failure, self.directory) from failure
         for action in after:
             action()
+        if not self._is_ahead:
+            self.blobs.finish_removals()
 
-    def _commit(self) -> None:
+    def _commit(self, *, durable: bool) -> None:
+        self._is_ahead = True
         try:
+            if durable:
+                self._database.execute(_COUNT_SYNC)
             self._database.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            self.blobs.is_in_doubt |= is_io_error(error)
             self._roll_back()
+            raise
+        if durable:
+            self._is_ahead = self.blobs.is_in_doubt = False
+
+    def _resolve_doubt(self) -> None:
+        """Have the next wait for the disk wait for all, also for what was not written by the last one, which failed."""
+        if self.blobs.is_in_doubt:
+            with disk_errors():
+                rewrite_log(self.blobs.system, self.directory / "state.db")
+
+    def finish_removals(self) -> int:
+        """Wait until the disk has all that was committed, and let the files of removed blobs go; return their bytes.
+
+        :raises StateError: the disk fails, or has no room; they wait on.
+        """
+        freed = self.blobs.waiting_bytes()
+        with self.transaction(durable=True):
+            """Nothing has to change: every commit before this one is on the disk with it."""
+        return freed
+
+    def sync_log(self) -> None:
+        """Have the disk take most of what a durable commit would wait for. In any thread.
+
+        :raises StateError: the disk fails.
+        """
+        try:
+            with disk_errors():
+                sync_log(self.blobs.system, self.directory / "state.db")
+        except BaseException:
+            self.blobs.is_in_doubt = True
             raise
 
     def after_commit(self, action: Callable[[], object]) -> None:
@@ -518,27 +569,3 @@ def check_version(version: int, directory: Path) -> None:
         )
     if version < 1:
         raise StateCorrupt(f"{directory} holds a database that is no jobfs state", "name another folder")
-
-
-_NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
-"""How SQLite says that the disk is full: in the database, in its log, in the index of the log."""
-
-
-@contextmanager
-def database_errors(directory: Path) -> Iterator[None]:
-    """Turn what SQLite raises into ours."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise state_error(error, directory) from error
-
-
-def state_error(error: sqlite3.DatabaseError, directory: Path) -> StateError:
-    """Return our error for one of SQLite's."""
-    if not isinstance(error, sqlite3.OperationalError):
-        return StateCorrupt(f"the state in {directory} is damaged: {error}", "run 'jobfs fsck' on it")
-    if error.sqlite_errorcode in _NO_SPACE:
-        return StateFull("no space left for the local store", "free some disk space; nothing that was saved is lost")
-    if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StateLocked(f"another program has {directory} open", "end it first")
-    return StateCorrupt(f"the state in {directory} cannot be used: {error}", "run 'jobfs fsck' on it")

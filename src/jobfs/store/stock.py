@@ -17,6 +17,7 @@ from typing import Any
 from jobfs.errors import StateCorrupt
 from jobfs.model import BlobId, Content, Entry, LocalNode, NodeId, Trouble
 from jobfs.store.blobs import Blobs
+from jobfs.store.database import database_errors
 from jobfs.store.history import Version, is_version_row, version_of
 from jobfs.store.rows import (
     PUT_BASE,
@@ -29,7 +30,7 @@ from jobfs.store.rows import (
     local_node,
     local_row,
 )
-from jobfs.store.state import check_version, database_errors
+from jobfs.store.state import check_version
 from jobfs.store.trees import Tree
 
 _FIRST_WITH_CREATIONS = 2
@@ -233,7 +234,7 @@ def write_repair(directory: Path, repair: Repair) -> None:
 
     :raises StateFull: the disk is full.
     """
-    present = dict(_blobs(directory))
+    present, is_written = dict(_blobs(directory)), False
     try:
         _make_copies(Blobs(directory / "blobs"), repair.copies)
         with (
@@ -243,11 +244,13 @@ def write_repair(directory: Path, repair: Repair) -> None:
             database.execute("PRAGMA synchronous = FULL")
             database.execute("BEGIN IMMEDIATE")  # what is not committed when the connection is closed is rolled back
             _write(database, repair)
+            is_written = True
             database.execute("COMMIT")
     except BaseException:
-        for blob, _ in list(_blobs(directory)):
-            if blob not in present:
-                Blobs(directory / "blobs").remove(blob)
+        if not is_written:  # a commit that failed may be there all the same; what no row names goes at the next start
+            for blob, _ in list(_blobs(directory)):
+                if blob not in present:
+                    Blobs(directory / "blobs").discard(blob)
         raise
 
 

@@ -87,7 +87,7 @@ class Files:
             made = self._namespace.make(parent, name, Kind.FILE, mode=mode, blob=blob)
         except BaseException:
             os.close(descriptor)
-            self._blobs.remove(blob)
+            self._blobs.discard(blob)
             raise
         handle = self._table.open(
             made.id, readable=access != os.O_WRONLY, writable=True, append=bool(flags & os.O_APPEND)

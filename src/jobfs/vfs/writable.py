@@ -1,8 +1,8 @@
 """Bytes that a program may change: a file's own, all of them here, and dirty in the store.
 
-**Invariant: before the first byte of a clean blob changes, the store says durably (against the death of the process)
-that the file is dirty.** A crash can therefore lose no write that a program saw acknowledged, nor pass off changed
-bytes as clean.
+**Invariant: before the first byte of a clean blob changes, the store says durably that the file is dirty**, against the
+death of the process, and, where it is changed in place, against a power cut. A crash can therefore lose no write that a
+program saw acknowledged, nor pass off changed bytes as clean.
 
 **Invariant: a pinned blob never changes**: who writes copies it first, so an upload sends one version.
 """
@@ -115,7 +115,7 @@ class Writable:
                     record = self._workspace.place_conflict_copy(record)
         except StateError:
             if copy is not None:
-                self._blobs.remove(copy)  # no row came to name it
+                self._blobs.discard(copy)  # no row came to name it
             raise
         inode.record = record
         if inode.was_replaced:
@@ -161,7 +161,7 @@ class Writable:
             return
         record = self._namespace.record(inode.node)
         if record.blob != blob or record.content is None:
-            self._blobs.remove(copy)
+            self._blobs.discard(copy)
             return
         self._set_blob(inode, record, copy, record.content.size)
 
@@ -183,7 +183,7 @@ class Writable:
             if descriptor is None:
                 descriptor = self._blobs.open(blob)
             if not inode.is_detached:
-                with self._state.transaction():
+                with self._state.transaction(durable=record.blob == blob and not record.is_dirty):
                     self._state.put_local(changed)
                     self._state.drop_refusal(record.id)
                     if old is not None:
@@ -192,7 +192,7 @@ class Writable:
             if descriptor is not None and descriptor != inode.descriptor:
                 os.close(descriptor)
             if record.blob != blob:
-                self._blobs.remove(blob)  # no row came to name it
+                self._blobs.discard(blob)  # no row came to name it
             raise
         if inode.is_detached:
             inode.record = changed
