@@ -8,6 +8,7 @@ again, and what the disk has of it is what it had before.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -31,6 +32,7 @@ class CachedDisk(FailingDisk):
 
     :ivar fails: tells, at each commit that waits for the disk, whether the wait fails.
     :ivar on_moment: called whenever a power cut, or the death of the process, would leave something else.
+    :ivar on_call: called before each call of ``store.system.System`` and each statement, with its name.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -38,8 +40,8 @@ class CachedDisk(FailingDisk):
         self.directory = directory
         self.fails: Callable[[], bool] = lambda: False
         self.on_moment: Callable[[], None] = lambda: None
-        self._kept: dict[str, bytes] = {}
-        self._unwritten: dict[int, bytes] = {}
+        self.on_call: Callable[[str], None] = lambda call: None
+        self.all_synced()
 
     # -- what the store asks
 
@@ -47,6 +49,10 @@ class CachedDisk(FailingDisk):
         connection = databases.connect(path, lambda *all, **named: _Watched(self, *all, **named))  # type: ignore[arg-type]
         self.all_synced()
         return connection
+
+    def fault(self, call: str, *, needs_room: bool) -> int:
+        self.on_call(call)
+        return super().fault(call, needs_room=needs_room)
 
     def unlink(self, path: str) -> None:
         super().unlink(path)
@@ -71,7 +77,7 @@ class CachedDisk(FailingDisk):
     def all_synced(self) -> None:
         """Note that the disk has all of the database: its log was brought into it."""
         self._kept = {name: self.look(self.directory / name) for name in ("state.db", "state.db-wal")}
-        self._unwritten = {}
+        self._unwritten: dict[int, bytes] = {}
 
     def log_synced(self) -> None:
         """Note that the disk has the log, but for what it is wrong about."""
@@ -133,6 +139,12 @@ def _page(data: bytes, number: int) -> bytes:
     return data[number * _PAGE_BYTES : (number + 1) * _PAGE_BYTES].ljust(_PAGE_BYTES, b"\0")
 
 
+def _failure(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("the disk is full" if code == sqlite3.SQLITE_FULL else "disk I/O error")
+    error.sqlite_errorcode = code
+    return error
+
+
 class _Watched(sqlite3.Connection):
     """A connection to a database on such a disk."""
 
@@ -144,6 +156,8 @@ class _Watched(sqlite3.Connection):
 
     def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
         verb = statement.partition(" ")[0]
+        if number := self._disk.fault(verb, needs_room=True):
+            raise _failure(sqlite3.SQLITE_FULL if number == errno.ENOSPC else sqlite3.SQLITE_IOERR)
         if statement.startswith("PRAGMA synchronous"):
             self._waits = statement.endswith("FULL")
         elif verb in _CHANGES:
@@ -166,9 +180,7 @@ class _Watched(sqlite3.Connection):
             self._leave_commit_behind()
             self._disk.log_failed()
             self._disk.on_moment()
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-            raise error
+            raise _failure(sqlite3.SQLITE_IOERR_FSYNC)
         cursor = super().execute("COMMIT")
         if self._waits and self._disk.look(self._disk.log) != before:
             self._disk.log_synced()
