@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ sys.stdin.readline()
 """
 READ = OPENED + "read()"
 MAP = OPENED + "mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)[int(sys.argv[2])]"
+INHERIT = OPENED + "child = os.fork()\nif child:\n    print(child, flush=True)\nread()"
 SHARE = OPENED + "threads = [threading.Thread(target=read) for _ in range(2)]\n[one.start() for one in threads]"
 
 
@@ -109,6 +110,22 @@ def test_who_wants_a_page_that_another_one_waits_for_sleeps_for_seconds_and_who_
         assert (alone.process.poll(), state_of(Path(f"/proc/{alone.process.pid}"))) == (None, "S")
         alone.process.send_signal(signal.SIGINT)
         alone.end()
+
+
+def test_who_inherited_a_descriptor_sleeps_for_seconds_behind_another_one_who_reads_from_it(
+    serving: Callable[..., Live], falling_silent: ModelRemote
+) -> None:
+    live = serving("kernel", falling_silent)
+    parent = Program(INHERIT, live.path / "shared")
+    parent.go()
+    assert parent.process.stdout is not None
+    child = int(parent.process.stdout.readline())
+    with StateWatch(parent.process.pid) as one, StateWatch(child) as other:
+        parent.process.wait(3 * LONGEST_SLEEP_S)
+    assert max(one.longest_s, other.longest_s) < LONGEST_SLEEP_S
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    parent.end()
 
 
 def test_who_cuts_a_file_does_not_wait_for_who_reads_it(

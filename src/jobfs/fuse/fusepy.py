@@ -28,7 +28,7 @@ from jobfs.fuse import mounting
 from jobfs.fuse.errno import errno_of, is_expected
 from jobfs.fuse.interrupt import is_to_stop
 from jobfs.fuse.options import MountOptions
-from jobfs.fuse.sleepers import sleep_beside
+from jobfs.fuse.sleepers import threads_sleep_beside
 from jobfs.model import ROOT, Kind, NodeId
 from jobfs.vfs.attributes import BLOCK_BYTES, Attributes
 from jobfs.vfs.inodes import Handle
@@ -478,7 +478,7 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]
         here = self._plain(lambda: self._vfs.read_now(self._vfs.handle(fh), size, offset))
         if here is not None:
             return here
-        is_shared = partial(sleep_beside, mfusepy.fuse_get_context()[2])
+        is_shared = partial(threads_sleep_beside, mfusepy.fuse_get_context()[2])
         return self._wait(lambda: self._vfs.read(self._vfs.handle(fh), size, offset, is_shared=is_shared))
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from jobfs.fuse import protocol, replies
 from jobfs.fuse.protocol import Opcode, OpenFlag, RequestHeader
-from jobfs.fuse.sleepers import sleep_beside
+from jobfs.fuse.sleepers import Sleepers
 from jobfs.model import NodeId
 from jobfs.vfs.inodes import Handle
 from jobfs.vfs.operations import Vfs
@@ -26,6 +26,7 @@ class OpenFileRequests:
 
     def __init__(self, vfs: Vfs) -> None:
         self._vfs = vfs
+        self._sleepers = Sleepers()
         self.may_bypass = False
         """Whether the kernel lets files be mapped that are read past its page cache; known after INIT."""
         self.handlers: dict[int, Handler] = {
@@ -58,7 +59,8 @@ class OpenFileRequests:
             return here
         if wanted.read_flags & protocol.READ_LOCKOWNER:  # the kernel says so of nothing but reads past its page cache
             return self._vfs.read(handle, wanted.size, wanted.offset)
-        return self._vfs.read(handle, wanted.size, wanted.offset, is_shared=partial(sleep_beside, header.pid))
+        is_shared = partial(self._sleepers.are_beside, header.pid, handle.inode.node)
+        return self._vfs.read(handle, wanted.size, wanted.offset, is_shared=is_shared)
 
     def _write(self, header: RequestHeader, body: memoryview) -> Answer:
         wanted = protocol.WRITE_IN.read(body)
