@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_harness import Mounted, eventually, mounted, run
+from engine_harness import Mounted, mounted, run
 from failing_disk import FailingDisk
 from model_remote import ModelRemote
 
@@ -117,7 +117,7 @@ def test_a_file_that_could_not_be_removed_keeps_its_bytes(
                         await mount.rename("b", "a")
                 else:
                     await mount.session.feed.poll()
-                    await eventually(lambda: mount.session.offline is not None)
+                    await mount.offline()
             assert await mount.read("a") == b"kept"
             if handle is not None:
                 assert not handle.inode.is_detached
@@ -172,7 +172,7 @@ def test_changes_of_a_plan_whose_local_half_fails_are_sent_later(tmp_path: Path,
             remote.put("both", b"there")
             with disk.failing("INSERT"):  # a conflict is a change here and one there, in one plan
                 await mount.session.feed.poll()
-                await eventually(lambda: mount.session.offline is not None)
+                await mount.offline()
             await mount.pull()
             await mount.settle()
         assert sorted(data or b"" for data in remote.tree().values()) == [b"here", b"there"]
@@ -193,7 +193,7 @@ def test_nothing_is_deleted_on_the_word_of_a_listing_that_a_failing_store_has_fo
                 remote.put(path, b"written by somebody")
             with disk.failing("INSERT"):
                 await mount.session.feed.poll()
-                await eventually(lambda: mount.session.offline is not None)
+                await mount.offline()
             await mount.settle()
         assert remote.tree() == {"a": b"written by somebody", "other": b"written by somebody"}
 
@@ -206,7 +206,7 @@ def test_a_create_that_the_store_could_not_remember_hides_nobodys_file(tmp_path:
         async with mounted(tmp_path, remote, disk=disk) as mount:
             await mount.write("a", b"ours")
             with disk.failing("INSERT"):
-                await eventually(lambda: mount.session.offline is not None)
+                await mount.offline()
             await mount.rename("a", "b")
             remote.put("a", b"somebody's")
             await mount.pull()
@@ -231,7 +231,7 @@ def test_a_create_whose_refusal_the_store_could_not_record_hides_nobodys_file(
             remote.before = refuse
             await mount.write("a", b"ours")
             with disk.failing("DELETE"):
-                await eventually(lambda: mount.session.offline is not None)
+                await mount.offline()
             remote.before = lambda call, subject: None
             await mount.rename("a", "b")
             remote.put("a", b"somebody's")

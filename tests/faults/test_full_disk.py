@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from engine_harness import DEADLINE_S, QUICK, Mounted, eventually, mounted, run
-from model_remote import ModelRemote
+from model_remote import ModelRemote, refuse_changes
 from small_disk import MIB, Disk, PretendedDisk, can_mount, fill_database, free_database, mounted_disk
 
 from jobfs.engine.session import Options
-from jobfs.errors import Refused, StateFull, TooLarge, Unreachable
+from jobfs.errors import Refused, StateFull, TooLarge
 from jobfs.fuse.errno import errno_of
 from jobfs.model import ROOT, BlobId, Content, Kind, LocalNode, NodeId, Permission
 from jobfs.store.repair import decide
@@ -70,8 +70,8 @@ class Wall:
         remote.before = self._before
 
     def _before(self, call: str, subject: str) -> None:
-        if self.stands and call in ("create_file", "create_directory", "update", "delete"):
-            raise Unreachable("no route")
+        if self.stands:
+            refuse_changes(call, subject)
 
 
 # ------------------------------------------------------------------------------------------------- the local disk
@@ -188,7 +188,7 @@ def test_a_listing_that_finds_no_room_is_taken_in_once_there_is_some(disk: Disk)
             for name in names:
                 remote.put(name, b"x")
             mount.session.feed.request()
-            await eventually(lambda: mount.session.offline is not None)
+            await mount.offline()
             assert mount.names() == []
             alike(mount.session.state)
             disk.free(mount.session.state)
@@ -206,7 +206,7 @@ def test_an_upload_whose_end_cannot_be_recorded_is_made_once_and_found_again(tmp
             remote.before = lambda name, subject: fill_once(mount.session.state, name)
             await mount.write("new", b"new bytes")
             await eventually(lambda: remote.at("new") is not None)
-            await eventually(lambda: mount.session.offline is not None)
+            await mount.offline()
             alike(mount.session.state)
             free_database(mount.session.state)
             await mount.pull()

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from engine_harness import Mounted, mounted, run
 from failing_disk import FailingDisk
-from model_remote import ModelRemote
+from model_remote import ModelRemote, refuse_changes
 from small_disk import MIB, MountedDisk, can_mount, mounted_disk
 
-from jobfs.errors import StateFull, Unreachable
+from jobfs.errors import StateFull
 from jobfs.fuse.errno import errno_of
 from jobfs.model import ROOT
 from jobfs.store.reserve import RESERVE_BYTES
@@ -53,6 +53,15 @@ async def cached(mount: Mounted) -> None:
     assert here(mount) == CACHED.keys()
 
 
+async def write_without_room(disk: MountedDisk, mount: Mounted, size: int) -> None:
+    """Write a file on a disk that has none: it reaches the server, and room is kept back again."""
+    disk.fill(mount.session.state)
+    await mount.write("new", bytes(size))
+    await mount.settle()
+    assert mount.remote.tree()["new"] == bytes(size)
+    assert reserve_of(disk.directory) == RESERVE_BYTES
+
+
 def a_remote() -> ModelRemote:
     remote = ModelRemote()
     for name, size in CACHED.items():
@@ -63,15 +72,10 @@ def a_remote() -> ModelRemote:
 @needs_disk
 def test_on_a_disk_without_any_room_a_write_succeeds_where_clean_copies_can_give_way(disk: MountedDisk) -> None:
     async def scenario() -> None:
-        remote = a_remote()
-        async with mounted(disk.directory, remote) as mount:
+        async with mounted(disk.directory, a_remote()) as mount:
             await cached(mount)
-            disk.fill(mount.session.state)
-            await mount.write("new", bytes(200_000))
-            await mount.settle()
-            assert remote.tree()["new"] == bytes(200_000)
+            await write_without_room(disk, mount, 200_000)
             assert "large" not in here(mount)
-            assert reserve_of(disk.directory) == RESERVE_BYTES
             assert mount.session.offline is None
 
     run(scenario())
@@ -101,11 +105,7 @@ def test_many_small_copies_give_way_with_no_more_room_than_the_reserve(disk: Mou
         async with mounted(disk.directory, remote) as mount:
             for number in range(300):
                 await mount.read(f"file-{number}")
-            disk.fill(mount.session.state)
-            await mount.write("new", bytes(300_000))
-            await mount.settle()
-            assert remote.tree()["new"] == bytes(300_000)
-            assert reserve_of(disk.directory) == RESERVE_BYTES
+            await write_without_room(disk, mount, 300_000)
 
     run(scenario())
 
@@ -129,11 +129,6 @@ def test_what_only_this_machine_has_never_gives_way_and_is_sent_from_a_disk_with
             assert await mount.read("ignored.swp") == b"only here"
 
     run(scenario())
-
-
-def refuse_changes(call: str, subject: str) -> None:
-    if call in ("create_file", "create_directory", "update", "delete"):
-        raise Unreachable("no route")
 
 
 @needs_disk

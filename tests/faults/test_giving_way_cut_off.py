@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from engine_harness import Mounted, mounted, run
-from model_remote import ModelRemote
+from model_remote import ModelRemote, refuse_changes
 from power_cut import CachedDisk, told_wrong
 from small_disk import can_mount, mounted_disk
 
-from jobfs.errors import Unreachable
 from jobfs.model import ROOT
 from jobfs.store.repair import decide
 from jobfs.store.reserve import RESERVE_BYTES
@@ -27,11 +26,6 @@ COPIES = 18
 """More than give way in one commit."""
 
 MINE = {"dirty": b"not sent yet", "ignored.swp": b"only here", "open": b"open and dirty"}
-
-
-def refuse_changes(call: str, subject: str) -> None:
-    if call in ("create_file", "create_directory", "update", "delete"):
-        raise Unreachable("no route")
 
 
 def a_remote() -> ModelRemote:

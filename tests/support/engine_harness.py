@@ -87,6 +87,10 @@ class Mounted:
         assert await self.session.drain(DEADLINE_S) == []
         assert self.session.state.check() == []
 
+    async def offline(self) -> None:
+        """Return once the session has noticed that its store or its server fails."""
+        await eventually(lambda: self.session.offline is not None)
+
     async def pull(self) -> None:
         """Take a listing and apply what it says."""
         await self.session.feed.poll()

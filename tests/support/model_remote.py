@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobfs.errors import NotFound, ParentMissing, PathExists
+from jobfs.errors import NotFound, ParentMissing, PathExists, Unreachable
 from jobfs.model import Item, ItemId, Kind, Lifecycle, Permission
 
 
@@ -250,3 +250,9 @@ class ModelRemote:
             if item.path.startswith(old + "/"):
                 path = new + item.path[len(old) :]
                 self.items[item.id] = replace(item, path=path, raw_path=path)
+
+
+def refuse_changes(call: str, subject: str) -> None:
+    """Let nothing through that changes the server; for ``ModelRemote.before``."""
+    if call in ("create_file", "create_directory", "update", "delete"):
+        raise Unreachable("no route")
