@@ -186,7 +186,7 @@ class State:
                 if shown is not None:
                     self.put_local(shown)
         with contextlib.suppress(StateError):  # what could not be removed is at the next start
-            if self.blobs.has_waiting:
+            if self.blobs.has_waiting or self.blobs.is_in_doubt:
                 self.finish_removals()
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
