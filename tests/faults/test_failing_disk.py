@@ -387,7 +387,7 @@ def test_what_the_guard_stopped_stays_stopped_where_the_users_word_could_not_be_
                 await mount.write(f"g{number:03d}", b"x")
             with disk.failing("COMMIT"), guard.allowing(Side.LOCAL, None):
                 mount.session.look_again(guard.stopped)
-                await eventually(lambda: mount.session.offline is not None)
+                await mount.offline()
             await mount.pull()
             assert (len(mount.names()), guard.side) == (200, Side.LOCAL)
 

@@ -225,7 +225,7 @@ def test_a_large_file_that_could_not_be_recorded_as_it_was_sent_leaves_no_copy(t
         assert record is not None
         with state.transaction():
             state.put_local(replace(record, content=Content(2 << 20)))  # as of a file that is written to all the time
-        with disk.failing("COMMIT"), pytest.raises(StateError):
+        with disk.failing("COMMIT", number=errno.ENOSPC), pytest.raises(StateError):
             async with sync.side.snapshot(node):
                 pass
         assert [path for path in (tmp_path / "state" / "blobs").rglob("*") if path.is_file()] == []
