@@ -106,17 +106,12 @@ class Writable:
         copy: BlobId | None = None
         with suppress(StateError):  # then the version gives way, and not the program
             copy = self._blobs.copy(shared) if size <= MOST_COPIED_BYTES else self._blobs.clone(shared)
-        try:
-            with self._state.transaction():
-                if copy is None:
-                    self._history.give_back(shared)
-                record = replace(record, blob=copy or shared)
-                if inode.was_replaced:
-                    record = self._workspace.place_conflict_copy(record)
-        except StateError:
-            if copy is not None:
-                self._blobs.discard(copy)  # no row came to name it
-            raise
+        with self._blobs.unless_failed(copy), self._state.transaction():
+            if copy is None:
+                self._history.give_back(shared)
+            record = replace(record, blob=copy or shared)
+            if inode.was_replaced:
+                record = self._workspace.place_conflict_copy(record)
         inode.record = record
         if inode.was_replaced:
             self._attach(inode)
