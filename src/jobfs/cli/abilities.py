@@ -6,22 +6,20 @@ the asking.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from jobfs.store.state import State
+from jobfs.workspace.states import key_of
 
 USED = ("dir_move", "range")
 """The settings that a workspace takes over; the others are for the reader of the report."""
 
-_KEY_LETTERS = 16
-
 
 def _file(root: Path, url: str) -> Path:
-    return root / "servers" / f"{hashlib.sha256(url.encode()).hexdigest()[:_KEY_LETTERS]}.json"
+    return root / "servers" / f"{key_of(url)}.json"
 
 
 def remember(root: Path, url: str, found: Mapping[str, str]) -> Path:
