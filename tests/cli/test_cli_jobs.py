@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import in_process
+from terminals import on_terminal
 
 from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
@@ -77,6 +78,15 @@ def test_wait_notices_the_end_of_a_job_that_runs(studio: RunningServer, job: str
 def test_wait_gives_up_when_it_is_told_to(studio: RunningServer, job: str) -> None:
     outcome = in_process("jobs", "wait", job, "--timeout", "0.2")
     assert (outcome.code, outcome.err.splitlines()[-1]) == (10, f"  next: wait on: jobfs jobs wait {job}")
+
+
+def test_ctrl_c_ends_the_wait_and_says_that_the_job_goes_on(studio: RunningServer) -> None:
+    held = studio.create_job(hold=True)
+    code, shown = on_terminal("jobs", "wait", held, until="queued", then=b"\x03")
+    assert code == 130
+    assert shown.endswith(
+        f"jobfs: no longer waiting; the job goes on\r\n  next: wait again: jobfs jobs wait {held}\r\n"
+    )
 
 
 def test_wait_goes_on_without_the_stream_of_steps(studio: RunningServer, job: str) -> None:

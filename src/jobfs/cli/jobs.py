@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from jobfs.cli.remote import run
 from jobfs.cli.terminal import local_time, say, say_json, say_table, shown, tell
 from jobfs.cli.waiting import pull_while
 from jobfs.cli.whole import Whole
-from jobfs.errors import ApiError, OutcomeUnknown, ServerFailure, SettingsError
+from jobfs.errors import ApiError, Interrupted, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
 from jobfs.workspace.follow import describe_step, follow
 from jobfs.workspace.instance import tell_mounts
@@ -229,7 +230,7 @@ def _started(settings: Settings, job: Job, *, is_awaited: bool, as_json: bool) -
 
 
 def _wait(settings: Settings, job_id: str, *, timeout_s: float | None, after_step: float, as_json: bool) -> None:
-    with Lines(None).listening(f"job {job_id}") as listener:
+    with _the_job_goes_on(job_id), Lines(None).listening(f"job {job_id}") as listener:
         job = run(_follow(settings, job_id, timeout_s, after_step, listener))
         tell_mounts(settings.url, job_id, "refresh")  # who waits for the job wants to see what it made
     if as_json:
@@ -245,11 +246,21 @@ def _wait_and_pull(settings: Settings, job_id: str, folder: Path, *, timeout_s: 
     async def wait(listener: Listener, look: Callable[[], None]) -> Job:
         return await _follow(settings, job_id, timeout_s, 0, listener, look)
 
-    job = pull_while(order, front_of(order, as_json=as_json), wait, text=f"job {job_id}")
+    with _the_job_goes_on(job_id):
+        job = pull_while(order, front_of(order, as_json=as_json), wait, text=f"job {job_id}")
     tell_mounts(settings.url, job_id, "refresh")
     if not as_json:
         say(f"{job.id} {shown(job.status)}")
     raise typer.Exit(STATUS_CODES.get(job.status, 1))
+
+
+@contextmanager
+def _the_job_goes_on(job_id: str) -> Iterator[None]:
+    """Say of a wait that the user ends what it means for the job."""
+    try:
+        yield
+    except Interrupted:
+        raise Interrupted("no longer waiting; the job goes on", f"wait again: jobfs jobs wait {job_id}") from None
 
 
 async def _follow(
