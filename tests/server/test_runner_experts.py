@@ -89,6 +89,7 @@ def test_a_broken_file_stops_a_server_at_its_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "cause"),
     [
+        ({"@me/slow": {"command": "a"}}, "no such setting: @me/slow"),
         ({"experts": []}, "experts must be tables"),
         ({"experts": {"x": 1}}, "experts must be tables"),
         ({"experts": {"Big": {"command": "a"}}}, "no expert name"),

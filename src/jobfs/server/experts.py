@@ -166,6 +166,11 @@ def _load(path: Path) -> dict[str, Any]:
 
 def parse(document: Mapping[str, Any]) -> dict[str, Expert]:
     """Read the experts out of a parsed ``experts.toml``. Raises ``SettingsError`` that names what is wrong."""
+    strange = document.keys() - {"experts"}
+    if strange:
+        raise SettingsError(
+            f"{FILE_NAME}: no such setting: {', '.join(sorted(strange))}", 'write [experts."@you/name"]'
+        )
     experts = document.get("experts", {})
     if not isinstance(experts, dict) or not all(isinstance(entry, dict) for entry in experts.values()):
         raise SettingsError(f"{FILE_NAME}: experts must be tables", 'write [experts."@you/name"]')
