@@ -53,7 +53,12 @@ class JobfsError(Exception):
     def __init__(self, cause: str, remedy: str = "") -> None:
         super().__init__(cause)
         self.cause = cause
+        self.advise(remedy)
+
+    def advise(self, remedy: str) -> None:
+        """Say what to do next, instead of what was said before; a traceback shows it below the cause."""
         self.remedy = remedy
+        self.__notes__ = [f"next: {remedy}"] if remedy else []
 
 
 class SettingsError(JobfsError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import traceback
 
 import pytest
 
@@ -59,3 +60,14 @@ def test_an_api_error_keeps_the_servers_own_words() -> None:
 def test_an_api_error_without_an_answer_has_the_status_zero() -> None:
     error = ApiError("no answer")
     assert (error.status, error.reason, error.body) == (0, "", b"")
+
+
+def test_a_traceback_shows_what_to_do_next() -> None:
+    assert traceback.format_exception_only(NotFound("no such file", "see 'jobfs tree'")) == [
+        "jobfs.errors.NotFound: no such file\n",
+        "next: see 'jobfs tree'\n",
+    ]
+    assert len(traceback.format_exception_only(NotFound("no such file"))) == 1
+    advised = NotFound("no such file", "see 'jobfs tree'")
+    advised.advise("look again")
+    assert (advised.remedy, traceback.format_exception_only(advised)[1:]) == ("look again", ["next: look again\n"])

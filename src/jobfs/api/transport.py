@@ -403,7 +403,7 @@ class Transport:
         opened.outcome = Outcome.OVERLOADED
         after_s = retry_after_s(answer.headers.get("retry-after"), self._now()) if status in (429, 503) else None
         if after_s is not None:
-            error.remedy = f"try again in {after_s:.0f} s"
+            error.advise(f"try again in {after_s:.0f} s")
             self._resume_at = max(self._resume_at, self._clock() + min(after_s, self._retries.longest_s))
         was_refused = status == 429 or after_s is not None
         return Setback(error, status not in (501, 505, 507), may_be_done=not was_refused, retry_after_s=after_s)

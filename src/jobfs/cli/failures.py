@@ -96,7 +96,7 @@ def of_local_file(error: OSError) -> JobfsError:
     failure = JobfsError(f"{error.filename}: {words}" if error.filename else words)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         failure.exit_code = 8
-        failure.remedy = "free some disk space and try again; nothing that was saved is lost"
+        failure.advise("free some disk space and try again; nothing that was saved is lost")
     failure.__cause__ = error
     return failure
 

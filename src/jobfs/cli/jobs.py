@@ -199,7 +199,7 @@ async def _once(studio: Studio, expert: str, query: str | None, asked: Awaitable
         candidates = await _recent(studio, expert, query)
         if not candidates:
             raise
-        error.remedy = f"it may be job {candidates[0].id}, which has this query: look with 'jobfs jobs show' first"
+        error.advise(f"it may be job {candidates[0].id}, which has this query: look with 'jobfs jobs show' first")
         raise
 
 
