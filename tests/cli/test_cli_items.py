@@ -305,6 +305,17 @@ def test_what_cannot_be_put_is_refused(
 # -- rm, mv, mkdir, chmod
 
 
+def test_rm_of_files_lists_no_workspace(studio: RunningServer, job: str) -> None:
+    for name in ("a", "b", "c"):
+        studio.put_item(job, name, b"1")
+    studio.clear_requests()
+    in_process("rm", f"{job}:/a", f"{job}:/b").ok()
+    asked = [(request.method, request.path.rpartition("/")[2]) for request in studio.requests]
+    assert [method for method, _ in asked] == ["GET", "DELETE"] * 2
+    assert {name for method, name in asked if method == "GET"} == {"find"}
+    assert {"a", "b", "c"} & studio.contents(job).keys() == {"c"}
+
+
 def test_rm_deletes_files_and_with_r_directories(studio: RunningServer, job: str) -> None:
     for path in ("a", "b", "d/e/f"):
         studio.put_item(job, path, b"")

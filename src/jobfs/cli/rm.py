@@ -13,6 +13,7 @@ from jobfs.errors import Refused
 from jobfs.workspace.changes import open_writer
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
+from jobfs.workspace.sight import locate
 from jobfs.workspace.states import state_root
 
 
@@ -38,8 +39,12 @@ async def _remove(settings: Settings, place: Place, *, is_recursive: bool) -> No
         open_writable(settings, place) as remote,
         open_writer(remote, state_root(), settings.url, place.job) as writer,
     ):
-        snapshot = await list_workspace(remote)
-        found = snapshot.at(place)
-        if found.is_directory and not is_recursive:
+        found = await locate(remote, place)
+        if not found.is_directory:
+            await writer.remove_file(place, found)
+            return
+        if not is_recursive:
             raise Refused(f"{place} is a directory", "add -r to delete it with all that it holds")
-        await writer.remove(place, found, snapshot)
+        # What goes with a directory must have been seen.
+        snapshot = await list_workspace(remote)
+        await writer.remove(place, snapshot.at(place), snapshot)
