@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_harness import Mounted, eventually, mounted, run
+from engine_harness import Mounted, mounted, run
 from failing_disk import FailingDisk
 from model_remote import ModelRemote
 

@@ -181,7 +181,8 @@ class Blobs:
     def unless_failed(self, blob: BlobId | None) -> Iterator[None]:
         """Remove a blob where the block fails that is to give it to somebody, such as a transaction with its row.
 
-        The next start would, but on a full disk it takes the last room until then, and each new try leaves another.
+        The next start would, but on a full disk it takes the last room until then, and each new try leaves another. See
+        ``discard`` for where it waits.
         """
         try:
             yield
