@@ -101,6 +101,36 @@ def test_no_space_for_a_blob_is_a_full_disk() -> None:
         os.close(descriptor)
 
 
+def test_what_local_contents_take_is_known_after_every_change(tmp_path: Path) -> None:
+    def held() -> int:
+        nodes = [node for node in state.local.entries() if node.blob is not None]
+        return sum(node.content.size for node in nodes if node.content is not None)
+
+    state = State.open(tmp_path)
+    nodes = [a_file(state, str(size), content=Content(size)) for size in (3, 50, 700)]
+    kept, moved, gone = (replace(node, blob=state.blobs.allocate()) for node in nodes)
+    for node in (kept, moved, gone):
+        state.blobs.path(node.blob).parent.mkdir(exist_ok=True)
+        state.blobs.path(node.blob).write_bytes(bytes(node.content.size))
+        with state.transaction():
+            state.put_local(node)
+    assert (state.local.held_bytes, held()) == (753, 753)
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        state.drop_local(kept.id)
+        state.put_local(replace(moved, content=Content(9000)))
+        raise ZeroDivisionError
+    assert (state.local.held_bytes, held()) == (753, 753)
+    with state.transaction():
+        state.put_local(replace(moved, name="elsewhere"))
+        state.put_local(replace(kept, blob=None))
+        state.drop_local(gone.id)
+    assert (state.local.held_bytes, held()) == (50, 50)
+    state.close()
+    state = State.open(tmp_path)
+    assert (state.local.held_bytes, held()) == (50, 50)
+    state.close()
+
+
 def test_a_second_process_is_told_who_has_the_state(tmp_path: Path) -> None:
     state = State.open(tmp_path)
     code = "import sys; from pathlib import Path; from jobfs.store.state import State; State.open(Path(sys.argv[1]))"

@@ -554,7 +554,7 @@ def test_the_longest_unused_clean_copies_are_evicted_and_nothing_else(tmp_path: 
             local = mount.session.state.local
             here = {name for name in mount.names() if local.get(mount.node(name)).blob is not None}
             assert {"f0", "f9"} <= here
-            assert mount.session.cache.held_bytes() <= 4500
+            assert mount.session.state.local.held_bytes <= 4500
             mount.vfs.release(held)
             assert await mount.read("f1") == bytes([1]) * 1000
             await mount.settle()

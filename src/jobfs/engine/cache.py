@@ -55,16 +55,11 @@ class Cache:
             self._moment += 1
             self._last_use[node] = self._moment
 
-    def held_bytes(self) -> int:
-        """Return what all local contents take."""
-        nodes = self._workspace.state.local.entries()
-        return sum(node.content.size for node in nodes if node.blob is not None and node.content is not None)
-
     def shrink(self) -> int:
         """Evict until the limit is kept; return how many bytes went."""
         if self._limit is None:
             return 0
-        held = self.held_bytes()
+        held = self._workspace.state.local.held_bytes
         if held <= self._limit:
             return 0
         evicted = 0

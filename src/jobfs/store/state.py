@@ -39,7 +39,7 @@ from jobfs.store.rows import PUT_BASE, PUT_LOCAL, base_entry, base_row, local_no
 from jobfs.store.schema import MIGRATIONS, SCHEMA, VERSION
 from jobfs.store.soundness import broken_invariants
 from jobfs.store.system import System
-from jobfs.store.trees import SyncedView, Tree
+from jobfs.store.trees import LocalTree, SyncedView, Tree
 
 LISTED = "listed"
 """The setting that is there once a workspace was listed, and its state is of something."""
@@ -117,7 +117,7 @@ class State:
         with disk_errors():
             self.blobs = Blobs(directory / "blobs", system)
         self.reserve = Reserve(directory, system)
-        self.local: Tree[LocalNode] = Tree(is_exclusive=True)
+        self.local = LocalTree()
         self.base: Tree[Entry] = Tree()
         self.synced = SyncedView(self.local)
         self.links: dict[NodeId, dict[str, NodeId]] = {}

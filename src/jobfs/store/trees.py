@@ -122,6 +122,32 @@ class Tree(Generic[E]):
             del self._children[entry.parent]
 
 
+class LocalTree(Tree[LocalNode]):
+    """What the user sees, and how many bytes of contents are here, in ``held_bytes``."""
+
+    __slots__ = ("held_bytes",)
+
+    def __init__(self) -> None:
+        super().__init__(is_exclusive=True)
+        self.held_bytes = 0
+
+    def put(self, entry: LocalNode) -> LocalNode | None:
+        """Set a node's entry, as in any tree."""
+        before = super().put(entry)
+        self.held_bytes += _held_bytes(entry) - _held_bytes(before)
+        return before
+
+    def drop(self, node: NodeId) -> LocalNode | None:
+        """Remove a node, as from any tree."""
+        before = super().drop(node)
+        self.held_bytes -= _held_bytes(before)
+        return before
+
+
+def _held_bytes(node: LocalNode | None) -> int:
+    return node.content.size if node is not None and node.blob is not None and node.content is not None else 0
+
+
 class SyncedView:
     """The local tree as the planner sees it: without local-only nodes. Satisfies ``model.TreeView``."""
 
