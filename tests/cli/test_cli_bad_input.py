@@ -42,6 +42,20 @@ def test_an_unknown_job(studio: RunningServer, words: tuple[str, ...]) -> None:
     assert (outcome.code, is_clear(outcome.err)) == (4, True)
 
 
+def test_an_unknown_expert(studio: RunningServer) -> None:
+    outcome = in_process("jobs", "start", "--expert", "@nobody/nothing", "--query", "x")
+    assert (outcome.code, is_clear(outcome.err), "next: check the expert's name" in outcome.err) == (4, True, True)
+
+
+def test_a_directory_where_the_job_belongs(
+    studio: RunningServer, job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path)
+    outcome = in_process("mount", "work", job)
+    assert (outcome.code, f"jobfs mount {job} work" in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize("words", [EVERY_KIND[0]])
 def test_a_dead_server(studio: RunningServer, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:

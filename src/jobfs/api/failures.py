@@ -82,6 +82,8 @@ def failure(
     kind, cause, remedy = _classify(status, reason.casefold(), key=key, method=method)
     if status == 404 and envelope is Envelope.RUNS:
         remedy = "check the name or id; see jobfs runs list"
+    elif status == 404 and "expert not found" in reason.casefold():
+        remedy = "check the expert's name: @scope/name"
     return kind(f"{subject}: {cause} ({words})", remedy, status=status, reason=reason, body=answer.body)
 
 

@@ -75,6 +75,8 @@ def order_of(settings: Settings, wishes: Wishes) -> Order:
     :raises SettingsError: a wish makes no sense. :raises MountPointBusy: nothing can be mounted there.
     """
     job = _whole(wishes.job)
+    if Path(job).is_dir() and not wishes.directory.exists():
+        raise SettingsError(f"{job} is a directory", f"the job comes first: jobfs mount {wishes.directory} {job}")
     if wishes.is_held and (wishes.is_read_only or job.startswith(RUN_PREFIX)):
         raise SettingsError("nothing is sent from a read-only mount, so there is nothing to hold", "leave out --hold")
     return Order(
