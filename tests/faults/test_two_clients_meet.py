@@ -167,6 +167,54 @@ def test_a_version_written_while_another_client_had_the_file_under_a_hidden_name
     play(tmp_path, story)
 
 
+def test_what_somebody_wrote_under_a_hidden_name_before_it_was_deleted_gets_a_name(
+    tmp_path: Path, expected_logs: Any
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        item = remote.put("a", b"old")
+        async with open_(remote) as mount:
+
+            async def write_there() -> None:
+                remote.put((await remote.get(item.id)).path, b"theirs")
+                await mount.session.feed.poll()
+
+            async def be_ready() -> None:
+                remote.meanwhile["update"] = write_there  # while the new version moves to its place
+
+            remote.meanwhile["update"] = be_ready
+            await mount.write("a", b"new")
+            found = await ending(mount)
+            assert (found.pop("a"), list(found.values())) == (b"new", [b"theirs"])
+
+    play(tmp_path, story)
+    expected_logs.expect("changed by two others at once")
+
+
+@pytest.mark.parametrize("data", [b"theirs", b"old"], ids=["written", "only-moved"])
+def test_what_somebody_took_from_under_a_hidden_name_before_it_was_deleted_is_his(tmp_path: Path, data: bytes) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        item = remote.put("a", b"old")
+        async with open_(remote) as mount:
+
+            async def take_it() -> None:
+                await remote.update(item.id, path="b")
+                if data != b"old":
+                    remote.put("b", data)
+                await mount.session.feed.poll()
+
+            async def be_ready() -> None:
+                remote.meanwhile["update"] = take_it  # while the new version moves to its place
+
+            remote.meanwhile["update"] = be_ready
+            await mount.write("a", b"new")
+            await mount.settle()
+            assert await ending(mount) == {"a": b"new", "b": data}
+
+    play(tmp_path, story)
+
+
 def test_a_version_listed_while_its_deletion_waits_for_earlier_requests_is_not_deleted(tmp_path: Path) -> None:
     async def story(open_: Open) -> None:
         remote = TimedRemote()

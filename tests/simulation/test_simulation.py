@@ -75,6 +75,7 @@ FOUND_WITH_FOLDERS = {
     2305962: "a file known by its hash alone, after a death, was to be removed again and again",
     2642435: "what was made in a directory that another one had replaced was forgotten, and came back as a stranger",
     2649000: "a directory stepped aside at the second try, and was moved back because of the first",
+    3104570: "a version that somebody wrote into what a replace had put aside, and another had taken, was deleted",
     98: "a download into a directory that the user renamed left its hidden file",
 }
 """Seeds with folders among the clients, likewise."""

@@ -84,6 +84,10 @@ class Replacer:
         """Replaces to be finished or undone: since which epoch, and until when late requests of theirs may be done:
         None where that is not known yet."""
         self._doubted: set[str] = set()
+        self._moved: dict[ItemId, tuple[Item, int]] = {}
+        """What is aside until it is deleted, as the answer to its move showed it, and in which epoch that came."""
+        self._taken: set[ItemId] = set()
+        """Of these, what a listing has shown to be somebody's again."""
 
     async def replace(self, wanted: Replacement, aside: Aside) -> Item:
         """Put new content at a path and return its item once it is visible; the old bytes go afterwards.
@@ -129,6 +133,8 @@ class Replacer:
         """Leave what a replace made to ``mend``."""
         _, before_s = self._leftover.get(aside.token, (0, 0.0))
         until_s = asyncio.get_running_loop().time() + LATE_S if may_come_late else before_s or 0.0
+        if aside.old is not None:
+            self._settle_moved(aside.old.item)
         self._leftover[aside.token] = (self._trees.epoch, until_s)
 
     async def _steps(self, wanted: Replacement, aside: Aside, new_path: str, old_path: str) -> Item:
@@ -137,6 +143,8 @@ class Replacer:
         if moved is not None and (moved.size, moved.key) != (wanted.old.size, wanted.old.key):
             await self._withdraw(wanted.path, new, moved)
             raise Overtaken(moved)
+        if moved is not None:
+            self._moved[moved.id] = moved, self._trees.epoch
         placed = await self._move_in(new, wanted.path, aside)
         if placed is None:
             await self._withdraw(wanted.path, new, None)
@@ -219,6 +227,9 @@ class Replacer:
         task.add_done_callback(self._cleanups.discard)
 
     async def _delete(self, moved: Item | None, aside: Aside) -> None:
+        if moved is not None and self._settle_moved(moved.id):
+            self._leave(aside, may_come_late=True)  # what is still hidden then, ``mend`` gives a name
+            return
         try:
             if moved is not None:
                 await delete(self._remote, moved.id)
@@ -230,6 +241,24 @@ class Replacer:
         except (ApiError, StateError) as error:
             _log.info("the replaced version of %s is still to be deleted: %s", aside.path, error)
         self._leave(aside, may_come_late=True)  # the aside stays in the state; ``mend`` does the rest
+
+    def see(self, items: Sequence[Item], epoch: int) -> None:
+        """Take notice of a listing: what somebody wrote, or took from its hidden name, is not ours to delete any more.
+
+        :param epoch: of the listing; one that began before the move may show the item where it was.
+        """
+        for item in items if self._moved else ():
+            moved, since = self._moved.get(item.id, (item, epoch))
+            is_elsewhere = epoch > since and not is_hidden_name(item.path.rpartition("/")[2])
+            if is_elsewhere or (item.size, item.key) != (moved.size, moved.key):
+                self._taken.add(item.id)
+
+    def _settle_moved(self, item: ItemId) -> bool:
+        """Forget an item that was aside; tell whether it is somebody's by now."""
+        is_taken = item in self._taken
+        self._moved.pop(item, None)
+        self._taken.discard(item)
+        return is_taken
 
     async def settle(self) -> None:
         """Wait for the deletions that are under way."""

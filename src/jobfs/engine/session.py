@@ -312,7 +312,8 @@ class Session:
         self.feed.request_for_work()
 
     async def listing_seen(self, items: Sequence[Item], epoch: int) -> Collection[ItemId]:
-        """Record what a listing shows of creates whose answer was lost; return what must not be shown yet."""
+        """Record what a listing shows of replaces and of creates without an answer; return what is not to be shown."""
+        self.pusher.replacer.see(items, epoch)
         return await self.pusher.creations.see(items, epoch, self.busy)
 
     def hidden_seen(self, items: Sequence[Item], epoch: int) -> None:
