@@ -107,6 +107,7 @@ class Live:
         async def work() -> None:
             await self.session.feed.poll()
             await self.session.drain(DRAIN_S)
+            await self.session.workspace.caught_up()
 
         self.call(work)
 
