@@ -350,6 +350,28 @@ def test_a_replace_that_two_others_overtake_leaves_every_version_visible(tmp_pat
     play(tmp_path, story)
 
 
+def test_a_directory_is_not_deleted_with_what_somebody_put_where_its_last_file_was_being_deleted(
+    tmp_path: Path,
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("d", None)
+        remote.put("d/b", b"old")
+        async with open_(remote) as mount:
+
+            async def put_another_there() -> None:
+                remote.remove("d/b")
+                remote.put("d/b", b"theirs")
+                await mount.session.feed.poll()
+                remove(mount, "d")
+
+            remote.meanwhile["delete"] = put_another_there
+            remove(mount, "d/b")
+            assert await ending(mount) == {"d": None, "d/b": b"theirs"}
+
+    play(tmp_path, story)
+
+
 def test_what_was_deleted_while_it_was_made_in_a_directory_that_somebody_replaced_does_not_come_back(
     tmp_path: Path,
 ) -> None:

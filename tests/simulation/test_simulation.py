@@ -60,6 +60,7 @@ FOUND = {
     2406717: "a directory moved into one that stepped aside on its way into it: neither came to its place",
     2456713: "of two creates at one path only one was remembered, and what the other made late was a stranger",
     3014202: "a version written into what a replace had put aside was deleted although a listing had shown it",
+    3314112: "a directory was deleted with what somebody had put where its last file was being deleted",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }
 """Seeds that once found something, and what."""

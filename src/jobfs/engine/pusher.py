@@ -485,11 +485,14 @@ class Pusher:
         self._check_deletion(change)
         if base.item is not None and self.replacer.has_strays(base.item):
             raise Gone
+        listings = self._trees.listings
         if base.item is not None:
             await delete(self._remote, base.item, on_doubt=lambda: self._check_deletion(change))
         with self._trees.state.transaction():
             for node in reversed(change.nodes):
                 self._trees.forget(node)
+        if self._trees.listings != listings:  # one passed over what somebody may have put in its place meanwhile
+            self._trees.doubt(base.parent)
 
     def _check_deletion(self, change: DeleteRemote) -> None:
         """Raise ``Gone`` where a listing showed, since this was planned, what must not be deleted unseen."""
