@@ -138,6 +138,43 @@ def test_an_atomic_save_after_the_last_answer_of_a_replace_was_lost_is_no_confli
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("is_listing", [False, True], ids=["idle", "listing"])
+def test_what_a_replace_could_not_delete_is_gone_within_seconds_although_the_job_has_ended(
+    tmp_path: Path, is_listing: bool
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+            await mount.settle()
+            left = remote.fail("before", ("delete", "", Unreachable("cut")))
+            if is_listing:
+                remote.meanwhile["list_page"] = lambda: asyncio.sleep(1.0)
+                mount.session.feed.request()
+            await mount.write("a", b"new")
+            await eventually(lambda: not left)
+            await asyncio.sleep(5.0)
+            assert remote.tree() == {"a": b"new"}
+
+    play(tmp_path, story)
+
+
+def test_what_a_replace_left_that_failed_during_a_listing_is_gone_within_seconds(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+            await mount.settle()
+            left = remote.fail("after", ("create_file", "", OutcomeUnknown("cut")), ("find", "", Unreachable("cut")))
+            remote.meanwhile["list_page"] = lambda: eventually(lambda: not left)  # so nobody waits for the server then
+            mount.session.feed.request()
+            await mount.write("a", b"new")
+            await asyncio.sleep(5.0)
+            assert remote.tree() == {"a": b"new"}
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize(
     ("old", "request_name", "expected"),
     [(None, "create_file", {"b": b"bytes"}), (b"old", "update", {"b": b"bytes"}), (b"old", "delete", {})],

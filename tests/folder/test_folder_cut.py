@@ -9,11 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cut_story import SOON_S, work_through_a_cut
+from cut_story import work_through_a_cut
 from line import Break
 from network_room import can_be_made
 
 CUT_S = 3.0
+SOON_S = 15.0
+"""No measure: a pause that nobody needs is 30 s at least. What it takes, ``scripts/cut-line`` tells."""
+
 SILENCE = Break.LOST if can_be_made() else Break.SILENT
 
 
@@ -24,5 +27,5 @@ def test_both_sides_are_equal_within_seconds_of_the_lines_return_and_nothing_is_
 ) -> None:
     told = work_through_a_cut(tmp_path, how, CUT_S)
     assert told.trouble == []
-    assert told.took_s < SOON_S[how]
+    assert told.took_s < SOON_S
     assert min(told.saves, told.commits, told.parts) > 3

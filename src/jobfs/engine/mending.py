@@ -1,7 +1,8 @@
 """When what interrupted replaces left is mended (``replace.Replacer.mend``): by the newest listing, one at a time.
 
-**Invariant.** No two mend at once: both would do the same things. What a listing shows meanwhile is mended after that,
-and of several listings only the last.
+**Invariants.** No two mend at once: both would do the same things. What a listing shows meanwhile is mended after that,
+and of several listings only the last. Where a listing came too early for what a replace left while it was taken,
+another one is asked for; not twice in a row, or a server that refuses every replace would be listed all the time.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ class Mending:
     """The mending of one workspace.
 
     :param on_failure: told why the server, or the store, did not let it be done; the next listing begins it again.
+    :param on_early: asked for another listing.
     """
 
-    def __init__(self, replacer: Replacer, on_failure: Callable[[JobfsError], None]) -> None:
+    def __init__(
+        self, replacer: Replacer, *, on_failure: Callable[[JobfsError], None], on_early: Callable[[], None]
+    ) -> None:
         self._replacer = replacer
         self._on_failure = on_failure
+        self._on_early = on_early
+        self._was_early = False
         self._newest: tuple[Sequence[Item], int] | None = None
 
     def take(self, hidden: Sequence[Item], epoch: int) -> bool:
@@ -43,7 +49,9 @@ class Mending:
             while self._newest is not None and self._newest is not done:
                 done = self._newest
                 try:
-                    await self._replacer.mend(*done)
+                    was_early, self._was_early = self._was_early, await self._replacer.mend(*done)
+                    if self._was_early and not was_early:
+                        self._on_early()
                 except (NotFound, PathExists) as error:
                     _log.info("left for the next listing: %s", error)
                 except JobfsError as error:

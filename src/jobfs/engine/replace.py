@@ -88,6 +88,8 @@ class Replacer:
         """What is aside until it is deleted, as the answer to its move showed it, and in which epoch that came."""
         self._taken: set[ItemId] = set()
         """Of these, what a listing has shown to be somebody's again."""
+        self.on_left: Callable[[], None] = lambda: None
+        """Called when what was replaced is left to ``mend`` and no try of anybody else's will ask for a listing."""
 
     async def replace(self, wanted: Replacement, aside: Aside) -> Item:
         """Put new content at a path and return its item once it is visible; the old bytes go afterwards.
@@ -229,6 +231,7 @@ class Replacer:
     async def _delete(self, moved: Item | None, aside: Aside) -> None:
         if moved is not None and self._settle_moved(moved.id):
             self._leave(aside, may_come_late=True)  # what is still hidden then, ``mend`` gives a name
+            self.on_left()
             return
         try:
             if moved is not None:
@@ -240,6 +243,7 @@ class Replacer:
                 return
         except (ApiError, StateError) as error:
             _log.info("the replaced version of %s is still to be deleted: %s", aside.path, error)
+            self.on_left()
         self._leave(aside, may_come_late=True)  # the aside stays in the state; ``mend`` does the rest
 
     def see(self, items: Sequence[Item], epoch: int) -> None:
@@ -329,15 +333,17 @@ class Replacer:
             await self._make_directories(path.rpartition("/")[0])
             await self._put_back(item, path, is_replaced=is_replaced)
 
-    async def mend(self, hidden: Sequence[Item], epoch: int) -> None:
+    async def mend(self, hidden: Sequence[Item], epoch: int) -> bool:
         """Finish or undo what interrupted replaces of ours left, given the hidden items of a complete listing.
+
+        Return whether a later listing has to be looked at for the rest.
 
         An item under ``.new`` was never visible: its bytes are still dirty here, so it goes. One under ``.old`` goes as
         well where its revision is the one that was to be replaced and something stands at the real path; else it is
         moved back, so that the planner sees what happened as an ordinary difference.
 
         Only replaces that had failed before the listing began are looked at: of any other, a hidden item in the listing
-        may be the visible file by now.
+        may be the visible file by now. One that failed since is left to a later listing.
 
         :param epoch: of the listing (``Trees.begin_listing``).
         """
@@ -352,9 +358,11 @@ class Replacer:
             if parsed is not None:
                 by_token[parsed.token, parsed.suffix] = item
         now_s = asyncio.get_running_loop().time()
+        has_more = False
         for aside in self._trees.state.asides():
             since, until_s = self._leftover.get(aside.token, (epoch, 0.0))
             if since >= epoch:
+                has_more = has_more or aside.token in self._leftover
                 continue
             if (new := await self._still_at(by_token.get((aside.token, Suffix.NEW)))) is not None:
                 await delete(self._remote, new.id)
@@ -367,6 +375,7 @@ class Replacer:
                     self._trees.state.drop_aside(aside.token)
                 del self._leftover[aside.token]
                 self._doubted.discard(aside.token)
+        return has_more
 
     async def _still_at(self, listed: Item | None) -> Item | None:
         """Return a listed item as it is now, or None where it no longer has its hidden name.

@@ -133,7 +133,7 @@ class Session:
         self.conflicts: list[Conflict] = []
         self.on_conflict: Callable[[Conflict], None] = lambda conflict: None
         self.reach = Reach(remote, self._came_back)
-        self._mending = Mending(self.pusher.replacer, self.went_offline)
+        self._mending = Mending(self.pusher.replacer, on_failure=self.went_offline, on_early=self.feed.request)
         self._changes: dict[NodeId, asyncio.Future[None]] = {}
         self._idle = asyncio.Event()
         self._has_looked = asyncio.Event()
@@ -149,6 +149,7 @@ class Session:
         self.cache.on_evicted = self.hydrator.distrust
         self.pusher.on_done = self._released
         self.pusher.creations.on_adopted = self.pusher.on_carried = lambda node: self.look_again((node,))
+        self.pusher.replacer.on_left = self.feed.request
         self.pusher.on_error = self.went_offline
         self.pusher.on_refused = self._refused
 
