@@ -14,7 +14,7 @@ from line import Break
 from network_room import can_be_made
 
 CUT_S = 3.0
-SOON_S = 15.0
+SOON_S = 20.0
 """No measure: a pause that nobody needs is 30 s at least. What it takes, ``scripts/cut-line`` tells."""
 
 SILENCE = Break.LOST if can_be_made() else Break.SILENT

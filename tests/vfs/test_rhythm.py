@@ -15,6 +15,7 @@ from story_harness import TimedRemote
 from virtual_loop import VirtualLoop, run_virtually
 
 from jobfs.engine.attention import LAST_PAUSE_S
+from jobfs.engine.feed import FeedTimes
 from jobfs.engine.session import Options
 from jobfs.errors import OutcomeUnknown, ServerFailure, Unreachable
 from jobfs.model import Kind
@@ -39,11 +40,13 @@ class Held(TimedRemote):
             yield
 
 
-class Long(TimedRemote):
+class Long(Held):
     """A server whose list takes a second."""
 
+    list_s = 1.0
+
     async def list_page(self, *, skip: int, take: int) -> ModelPage:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(self.list_s)
         return await super().list_page(skip=skip, take=take)
 
 
@@ -147,6 +150,35 @@ def test_a_listing_that_the_network_held_up_does_not_count_as_a_costly_one(tmp_p
         assert mount.names() == ["fresh", "theirs"]
 
     play(tmp_path, story, status=status, make_remote=Held)
+
+
+def test_the_rest_after_a_listing_that_the_network_held_up_is_as_long_as_before(tmp_path: Path) -> None:
+    async def story(mount: Mounted, remote: Long) -> None:
+        await asyncio.sleep(MINUTE_S)
+        remote.answers.clear()
+        mount.session.feed.request()
+        await asyncio.sleep(MINUTE_S)
+        remote.answers.set()
+        await asyncio.sleep(2.0)
+        remote.put("fresh", b"new")
+        await asyncio.sleep(20 * remote.list_s)
+        assert mount.names() == ["fresh", "theirs"]
+
+    play(tmp_path, story, status="processing", make_remote=Long)
+
+
+def test_a_list_that_has_grown_is_taken_more_rarely_from_the_second_time_on(tmp_path: Path) -> None:
+    async def story(mount: Mounted, remote: Long) -> None:
+        await asyncio.sleep(MINUTE_S)
+        remote.list_s = 1.4
+        await asyncio.sleep(MINUTE_S)
+        remote.list_s = 4.0
+        await asyncio.sleep(MINUTE_S)
+        before = mount.session.feed.listings
+        await asyncio.sleep(10 * MINUTE_S)
+        assert mount.session.feed.listings - before <= 10 * MINUTE_S / (FeedTimes().ended_s + remote.list_s) + 1
+
+    play(tmp_path, story, status="processing", make_remote=Long)
 
 
 def test_while_nobody_answers_nothing_is_sent_but_one_small_question_a_second(tmp_path: Path) -> None:

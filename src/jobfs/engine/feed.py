@@ -110,6 +110,7 @@ class Feed:
         self._listing_pause_s = times.ended_s
         self._status_pause_s = times.status_s
         self._cost_s = 0.0
+        self._was_held_up = False
         self.status = ""
         self._may_write = asyncio.Event()
         self._own: tuple[Problem, ...] = ()
@@ -297,10 +298,14 @@ class Feed:
         if seen.is_beside:
             self._listing_pause_s = self._times.active_s
         self.listed_at_s, self._listed_wall_ns = seen.ended_s, listed_wall_ns
-        took_s = self._now_s() - seen.began_s
-        # One that took far longer than the one before was held up by the network, which is no reason to rest.
-        self._cost_s = min(took_s, 2 * self._cost_s) if self._cost_s else took_s
+        self._note_cost(self._now_s() - seen.began_s)
         self._watcher.listed()
+
+    def _note_cost(self, took_s: float) -> None:
+        """Note what a listing took; one that took far longer was held up by the network, unless the next is so, too."""
+        self._was_held_up = 0 < 2 * self._cost_s < took_s and not self._was_held_up
+        if not self._was_held_up:
+            self._cost_s = took_s
 
     async def _take_in(self, listing: Listing, epoch: int) -> bool:
         await self._rules.see_items(listing.items)
