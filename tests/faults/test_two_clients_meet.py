@@ -12,6 +12,7 @@ from engine_harness import eventually
 from story_harness import REQUEST_S, Open, TimedRemote, doing, ending, make, play, remove
 
 from jobfs.engine.creations import LATE_S
+from jobfs.errors import OutcomeUnknown
 from jobfs.model import ROOT, Item
 from jobfs.planner.naming import Suffix, hidden_name
 
@@ -347,6 +348,27 @@ def test_a_replace_that_two_others_overtake_leaves_every_version_visible(tmp_pat
         assert [path for path in tree if "(conflict from testhost" not in path] == ["a.txt"]
 
     expected_logs.expect("a.txt was changed by two others at once")
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("theirs", [b"their", b"somebody's"], ids=["as long", "longer"])
+@pytest.mark.parametrize("is_removed", [False, True], ids=["kept", "removed"])
+def test_what_somebody_wrote_over_a_save_before_its_answer_came_is_not_taken_for_it(
+    tmp_path: Path, theirs: bytes, is_removed: bool
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        async with open_(remote) as mount:
+            lost = remote.fail("after", ("update", " a", OutcomeUnknown("lost")))
+            remote.meanwhile["get"] = doing(lambda: remote.put("a", theirs))
+            await mount.write("a", b"ours!")
+            await eventually(lambda: not lost)
+            await mount.settle()
+            if is_removed:
+                remove(mount, "a")
+            assert await ending(mount) == {"a": theirs}
+
     play(tmp_path, story)
 
 

@@ -14,6 +14,7 @@ session finishes or undoes what a crash cut off (``mend``).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -153,7 +154,14 @@ class Replacer:
             self._delete_later(moved, aside)
             raise Overtaken
         self._delete_later(moved, aside)
-        return placed
+        return self._as_sent(placed, new, aside)
+
+    def _as_sent(self, placed: Item, new: Item, aside: Aside) -> Item:
+        """Return the item in its place with the version that was sent: what is in it by now, a listing has to show."""
+        if (placed.size, placed.key) == (new.size, new.key):
+            return placed
+        self._trees.doubt(aside.node)
+        return dataclasses.replace(placed, size=new.size, key=new.key, updated_at=new.updated_at)
 
     async def _create(self, path: str, wanted: Replacement, aside: Aside) -> Item:
         try:
