@@ -92,6 +92,36 @@ def test_what_an_unanswered_create_made_is_deleted_when_its_file_was_deleted(
     play(tmp_path, story)
 
 
+@file_or_directory
+@pytest.mark.parametrize("is_by_us", [True, False], ids=["by us", "by another"])
+@pytest.mark.parametrize("children_follow", [True, False], ids=["following", "left behind"])
+@restarted_or_not
+def test_what_an_unanswered_create_made_in_a_directory_that_was_renamed_since_is_found(
+    tmp_path: Path, data: bytes | None, is_by_us: bool, children_follow: bool, is_restarted: bool
+) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote(children_follow=children_follow)
+        remote.put("d", None)
+        remote.put("d/z", b"z")
+        async with open_(remote) as mount:
+            await make_unanswered(mount, remote, "d/a", data)
+            await mount.rename("d/a", "b")
+            if is_by_us:
+                await mount.rename("d", "e")
+                await eventually(lambda: "e" in remote.tree() and "d/z" not in remote.tree())
+            elif children_follow:
+                await remote.update(remote.item("d").id, path="e")
+            else:
+                for path in ("d", "d/z", "d/a"):
+                    await remote.update(remote.item(path).id, path=f"e{path[1:]}")
+            if not is_restarted:
+                assert await ending(mount) == {"b": data, "e": None, "e/z": b"z"}
+        async with open_(remote) as mount:
+            assert await ending(mount) == {"b": data, "e": None, "e/z": b"z"}
+
+    play(tmp_path, story)
+
+
 @restarted_or_not
 def test_writing_on_after_an_unanswered_create_is_no_conflict(tmp_path: Path, is_restarted: bool) -> None:
     async def story(open_: Open) -> None:

@@ -271,7 +271,7 @@ def test_the_counter_is_raised_above_every_number(shop: Workshop, stored: str | 
         shop.sql("DELETE FROM meta WHERE key = 'next_node'")
     else:
         shop.sql("UPDATE meta SET value = ? WHERE key = 'next_node'", stored)
-    shop.sql("INSERT INTO creation VALUES (1, 'gone', 5000, NULL, NULL)")
+    shop.sql("INSERT INTO creation VALUES (1, 'gone', NULL, 5000, NULL, NULL)")
     assert remedies(shop.repair()) == ["I4 the counter is raised"]
     assert look(shop.directory) == SOUND
     state = State.open(shop.directory)
@@ -336,7 +336,7 @@ def test_the_bytes_of_a_row_that_cannot_be_read_are_kept(shop: Workshop, damage:
     [
         "link VALUES ('x', 'y', 3)",
         "aside VALUES ('t', 'x', 'p', NULL, NULL, NULL, NULL)",
-        "creation VALUES (1, 'p', 'x', NULL, NULL)",
+        "creation VALUES (1, 'p', NULL, 'x', NULL, NULL)",
         "refusal VALUES (3, 'nonsense', 'd')",
         "history (path, blob, size, reason, at_ns) VALUES ('p', 'x', 1, 'r', 1)",
     ],
@@ -350,7 +350,7 @@ def test_a_row_of_another_table_that_cannot_be_read_is_dropped(shop: Workshop, r
 
 def test_what_was_sent_and_not_answered_is_remembered_though_its_node_is_gone(tmp_path: Path) -> None:
     shop = Workshop(tmp_path)
-    creation = Creation(1, "deleted-since", NodeId(77), None)
+    creation = Creation(1, "deleted-since", None, NodeId(77), None)
     shop.journal(lambda state: state.put_creation(creation))
     shop.journal(lambda state: state.put_refusal(NodeId(78), Refusal(Trouble.REFUSED, "too large")))
     shop.close()

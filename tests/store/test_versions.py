@@ -58,7 +58,10 @@ def test_a_state_of_the_version_before_keeps_what_it_had(tmp_path: Path) -> None
         assert kept == Version("a", blob, Content(4), "lost a conflict", 1, number=5)
         assert state.blobs.path(blob).read_bytes() == b"lost"
         assert add(state, "b").number == 6
-        made = [Creation(1, "made", NodeId(3), Content(4, "ab")), Creation(2, "made too", NodeId(70), None)]
+        made = [
+            Creation(1, "made", None, NodeId(3), Content(4, "ab")),
+            Creation(2, "made too", None, NodeId(70), None),
+        ]
         assert state.creations() == made
         assert state.check() == []
     finally:

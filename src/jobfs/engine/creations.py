@@ -7,6 +7,9 @@ every create is remembered, durably, before it is sent, and each listing is sear
 The same holds for a replace, whose last answer may be lost while the user writes on: what stands there then is his own
 earlier version, and no conflict.
 
+It is looked for where it was sent to, and in the directory that this was, wherever that is by now: some servers move
+what is in a directory along, and some do not (contract I-18).
+
 What is found becomes a base record of its node: the planner then moves the item to where the node is now, or deletes
 it. Where the node has got another item since, the find is a record of its own that the user has deleted.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -39,14 +42,15 @@ class Unanswered:
     """A create that was begun, and may yet make something.
 
     :param is_doubted: it was sent twice, and only the second answer is known: the first may be done later.
-    :param given_up: nothing will be heard of it any more: the epoch and the loop's time when that became clear.
-    :param stranger: what stood at its path, and was compared, and is not what it makes.
+    :param given_up: nothing will be heard of it any more: the epoch and the loop's time when that became clear; of what
+        an earlier session left the time of the first listing, and None until then.
+    :param strangers: what the last listing had in its place, and was compared, and is not what it makes.
     """
 
     record: Creation
     is_doubted: bool = False
-    given_up: tuple[int, float] | None = None
-    stranger: Revision | None = None
+    given_up: tuple[int, float | None] | None = None
+    strangers: frozenset[Revision] = frozenset()
 
     @property
     def path(self) -> str:
@@ -64,23 +68,25 @@ class Creations:
         trees.on_removed = self.forget_node
         trees.on_rebind = self.follow
         left = trees.state.creations()
-        self._open = {record.number: Unanswered(record, given_up=(0, 0.0)) for record in left}
+        self._open = {record.number: Unanswered(record, given_up=(0, None)) for record in left}
         self._numbers = count(1 + max(self._open, default=0))
         self._unclear: frozenset[str] = frozenset()
         """Where the last listing showed something of which it is not known yet whether it is ours."""
 
     def follow(self, old: NodeId, new: NodeId) -> None:
-        """Take the creates of a node for those of the one that has its place in base now: an atomic save does that."""
+        """Take a node for the one that has its place in base now: an atomic save does that."""
         for creation in self._open.values():
-            if creation.record.node == old:
-                moved = replace(creation.record, node=new)
+            record = creation.record
+            if old in (record.node, record.parent):
+                parent = new if record.parent == old else record.parent
+                moved = replace(record, node=new if record.node == old else record.node, parent=parent)
                 with self._trees.state.transaction():
                     self._trees.state.put_creation(moved)
                     self._trees.state.after_commit(partial(setattr, creation, "record", moved))
 
-    def begin(self, path: str, node: NodeId, content: Content | None) -> Unanswered:
-        """Remember a create that is about to be sent."""
-        creation = Unanswered(Creation(next(self._numbers), path, node, content))
+    def begin(self, path: str, parent: NodeId, node: NodeId, content: Content | None) -> Unanswered:
+        """Remember a create that is about to be sent to a path, for a node, in a directory."""
+        creation = Unanswered(Creation(next(self._numbers), path, parent, node, content))
         with self._trees.state.transaction():
             self._trees.state.put_creation(creation.record)
         self._open[creation.record.number] = creation
@@ -133,25 +139,52 @@ class Creations:
     async def _doubtful(self, items: Sequence[Item], epoch: int, busy: Collection[NodeId]) -> set[ItemId]:
         known = self._known()
         at = {item.path: item for item in items if item.id not in known}
+        directories = {item.id: item.path for item in items if item.kind is Kind.DIRECTORY}
         doubtful: set[ItemId] = set()
+        now_s = asyncio.get_running_loop().time()
         for creation in list(self._open.values()):
-            item = at.get(creation.path)
-            since, given_up_s = creation.given_up or (epoch, 0.0)
+            found = [at[path] for path in self._places(creation, directories) if path in at]
+            since, given_up_s = creation.given_up or (epoch, None)
             if since >= epoch or creation.record.node in busy:
-                doubtful |= {item.id} if item is not None else set()
+                doubtful |= {item.id for item in found}
                 continue
-            if item is not None and creation.stranger != item.revision:
-                if not await self._is_made_by(creation.record, item):
-                    creation.stranger = item.revision  # ours may still come, where this one goes
-                elif await self._adopt(creation, item, busy):
-                    self.end(creation)
-                    del at[creation.path]
-                    continue
-                else:
-                    doubtful.add(item.id)  # its directory is as new as itself
-            if asyncio.get_running_loop().time() - given_up_s > LATE_S:
+            made = await self._made(creation, found)
+            if made is not None and await self._adopt(creation, made, busy):
+                self.end(creation)
+                del at[made.path]
+                continue
+            if made is not None:
+                doubtful.add(made.id)  # its directory is as new as itself
+            if given_up_s is None:
+                creation.given_up = since, now_s
+            elif now_s - given_up_s > LATE_S:
                 self._forget(creation)
         return doubtful
+
+    async def _made(self, creation: Unanswered, found: Sequence[Item]) -> Item | None:
+        """Return which of the items in its place a create has made; others are not compared with it again."""
+        strangers = creation.strangers & {item.revision for item in found}
+        made = None
+        for item in found:
+            if made is None and item.revision not in strangers:
+                if await self._is_made_by(creation.record, item):
+                    made = item
+                else:
+                    strangers |= {item.revision}  # ours may still come, where this one goes
+        creation.strangers = strangers
+        return made
+
+    def _places(self, creation: Unanswered, directories: Mapping[ItemId, str]) -> Iterator[str]:
+        """Yield where to look for what a create made, each path once.
+
+        :param directories: the paths of the directories that there are.
+        """
+        record = creation.record
+        yield record.path
+        parent = self._trees.state.base.get(record.parent) if record.parent is not None else None
+        above = directories.get(parent.item) if parent is not None and parent.item is not None else None
+        if above is not None and (path := f"{above}/{record.path.rpartition('/')[2]}") != record.path:
+            yield path
 
     async def resolve(self, path: str) -> bool:
         """Look, before another create is sent to a path, whether one that was given up made something there.
@@ -159,7 +192,10 @@ class Creations:
         :return: whether it did; what was planned is outdated then.
         :raises ApiError: it could not be found out.
         """
-        given_up = [one for one in self._open.values() if one.path == path and one.given_up is not None]
+        above = self._directory(path.rpartition("/")[0])
+        entry = self._trees.state.base.get(above) if above is not None else None
+        here = {entry.item: path.rpartition("/")[0]} if entry is not None and entry.item is not None else {}
+        given_up = [one for one in self._open.values() if one.given_up is not None and path in self._places(one, here)]
         if not given_up:
             return False
         found = await self._remote.find(path)
@@ -196,11 +232,11 @@ class Creations:
         :return: whether that is settled; if not, the next listing tells more.
         """
         creation = unanswered.record
-        above, _, name = creation.path.rpartition("/")
+        above, _, name = item.path.rpartition("/")
         parent = self._directory(above)
         state = self._trees.state
         occupant = state.base.child(parent, name) if parent is not None else None
-        if parent is None and path_of(state.local, creation.node) != creation.path:
+        if parent is None and item.path == creation.path != path_of(state.local, creation.node):
             await delete(self._remote, item.id)  # its directory was moved without it (contract I-18): nobody sees it
             self._trees.bury(item.id)
             return True
@@ -208,7 +244,7 @@ class Creations:
             return False
         if occupant is not None and await self._is_visible(state.base.get(occupant)):
             return False  # its former item was moved away by somebody, and not by a replace of ours
-        if creation.node in busy or self._is_overtaken(unanswered, creation):
+        if creation.node in busy or self._is_overtaken(unanswered, creation, item.path):
             return False  # something was sent for the node while we looked
         if self.owner(item) is not None or state.base.child(parent, name) != occupant:
             return False
@@ -218,16 +254,16 @@ class Creations:
             return True  # it has followed the server since: what is there now is one more version
         node = state.allocate() if is_elsewhere else creation.node
         sha256 = creation.content.sha256 if creation.content is not None else None
-        _log.info("%s was made although its answer was lost", creation.path)
+        _log.info("%s was made although its answer was lost", item.path)
         self._trees.acknowledge(entry_of(item, node, parent, name, sha256))
         self.on_adopted(node)
         return True
 
-    def _is_overtaken(self, unanswered: Unanswered, record: Creation) -> bool:
-        """Tell whether a create is another node's by now, is settled, or another one is under way at its path."""
+    def _is_overtaken(self, unanswered: Unanswered, record: Creation, path: str) -> bool:
+        """Tell whether a create is another node's by now, is settled, or another one is under way at a path."""
         if unanswered.record is not record or self._open.get(record.number) is not unanswered:
             return True
-        return any(one.path == record.path and one.given_up is None for one in self._open.values())
+        return any(one.path == path and one.given_up is None for one in self._open.values())
 
     async def _is_visible(self, entry: Entry | None) -> bool:
         found = await get_if_there(self._remote, entry.item) if entry is not None and entry.item is not None else None

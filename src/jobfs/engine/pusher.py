@@ -267,7 +267,7 @@ class Pusher:
 
     async def _make_directory(self, change: MakeDirectory) -> None:
         path = self._path(change.parent, change.name)
-        async with self._unanswered(path, change.node, None) as creation:
+        async with self._unanswered(path, change, None) as creation:
             try:
                 item = await self._remote.create_directory(path, change.permission)
             except (OutcomeUnknown, ServerFailure, PathExists) as error:
@@ -282,11 +282,13 @@ class Pusher:
                 self._trees.acknowledge(entry_of(item, change.node, change.parent, change.name, None))
 
     @asynccontextmanager
-    async def _unanswered(self, path: str, node: NodeId, content: Content | None) -> AsyncIterator[Unanswered]:
+    async def _unanswered(
+        self, path: str, change: MakeDirectory | Upload, content: Content | None
+    ) -> AsyncIterator[Unanswered]:
         """Remember a create until it is ``_answered`` or refused; where neither is known, the listings will tell."""
         if await self.creations.resolve(path):
             raise Gone
-        creation = self.creations.begin(path, node, content)
+        creation = self.creations.begin(path, change.parent, change.node, content)
         try:
             yield creation
         except (NotFound, Refused, Overtaken, Gone):
@@ -312,7 +314,7 @@ class Pusher:
         send = self._create if change.replaces is None or change.covers_shared else self._replace
         async with (
             self._local.snapshot(change.node) as snapshot,
-            self._unanswered(path, change.node, snapshot.content) as creation,
+            self._unanswered(path, change, snapshot.content) as creation,
         ):
             listings = self._trees.listings
             item = await send(creation, change, snapshot, mime_type)

@@ -41,6 +41,7 @@ _CREATION = """
 CREATE TABLE creation (          -- creates that were sent and not answered yet (contract, protocol U)
     number INTEGER PRIMARY KEY,  -- several may be under way, or unanswered, at one path
     path TEXT NOT NULL,          -- the real path
+    parent INTEGER,              -- the node of its directory; NULL where version 4 has left it
     node INTEGER NOT NULL,
     size INTEGER,                -- of the file's bytes; NULL for a directory
     sha256 TEXT

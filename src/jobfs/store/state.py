@@ -70,11 +70,14 @@ class Creation:
     """One create that was sent and whose answer we do not have.
 
     :param number: tells it from others, also at the same path.
+    :param path: where it was sent to. :param parent: the directory of that, which may be elsewhere by now; None where
+        an older version did not record it.
     :param content: size and hash of the file that was sent; None for a directory.
     """
 
     number: int
     path: str
+    parent: NodeId | None
     node: NodeId
     content: Content | None
 
@@ -444,8 +447,8 @@ class State:
         """Remember a create before it is sent."""
         content = creation.content
         row = (content.size, content.sha256) if content is not None else (None, None)
-        key = (creation.number, creation.path, creation.node)
-        self._execute("INSERT OR REPLACE INTO creation VALUES (?, ?, ?, ?, ?)", (*key, *row))
+        place = (creation.number, creation.path, creation.parent, creation.node)
+        self._execute("INSERT OR REPLACE INTO creation VALUES (?, ?, ?, ?, ?, ?)", (*place, *row))
 
     def drop_creation(self, number: int) -> None:
         """Forget a create: what became of it is known."""
@@ -454,8 +457,8 @@ class State:
     def creations(self) -> list[Creation]:
         """Return the creates of which no answer is known, oldest first."""
         return [
-            Creation(number, path, NodeId(node), Content(size, sha256) if size is not None else None)
-            for number, path, node, size, sha256 in self._read("SELECT * FROM creation ORDER BY number")
+            Creation(number, path, parent, NodeId(node), Content(size, sha256) if size is not None else None)
+            for number, path, parent, node, size, sha256 in self._read("SELECT * FROM creation ORDER BY number")
         ]
 
     def put_refusal(self, node: NodeId, refusal: Refusal) -> None:

@@ -173,7 +173,7 @@ class _Reading:
         links = {(NodeId(parent), name): NodeId(node) for parent, name, node in self._rows("link", _fits("isi"))}
         journalled = {row[1] for row in self._rows("aside", _fits("sisSSIS"))}
         if self._version >= _FIRST_WITH_CREATIONS:
-            columns = "isiIS" if self._are_creations_numbered else "siIS"
+            columns = "isIiIS" if self._are_creations_numbered else "siIS"
             journalled.update(row[columns.index("i", 1)] for row in self._rows("creation", _fits(columns)))
         journalled.update(row[0] for row in self._rows("refusal", _is_refusal))
         if self._version >= _FIRST_WITH_APPROVALS:
