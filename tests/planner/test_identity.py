@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import count
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -215,6 +216,17 @@ def test_what_somebody_wrote_before_another_moved_it_aside_is_seen_also_while_we
     assert (entry.name, entry.content) == ("a", Content(2, None, written.revision))
     older = run([item(HIDDEN_OLD, 1, second=0, size=2)], base, local=[], held=[2])
     assert older.tree.get(NodeId(2)) is base[0]
+
+
+@pytest.mark.parametrize("place", ["a", "b", "elsewhere"])
+def test_bytes_that_somebody_wrote_are_seen_in_a_file_that_we_are_moving_at_its_new_place(
+    place: str,
+) -> None:
+    base = [known(2, "a", item("a", 1))]
+    moved = [replace(base[0], name="b")]
+    written = item(place, 1, second=3, size=2)
+    entry = run([written], base, before=moved, held=[2]).tree.get(NodeId(2))
+    assert entry == replace(moved[0], content=Content(2, None, written.revision))
 
 
 def test_what_we_displaced_to_delete_it_is_still_there_to_be_deleted() -> None:

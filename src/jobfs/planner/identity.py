@@ -40,8 +40,8 @@ def identify(
     """Give every shown item its node.
 
     :param held: nodes with a request of ours in flight, or acknowledged after the listing began: they keep their entry
-        of ``remote_before``, or its absence, and rows that speak of them are passed over, unless they show that
-        somebody else wrote to the item.
+        of ``remote_before``, or its absence, and rows that speak of them are passed over, but for bytes that somebody
+        else wrote to the item.
     :param tombstones: items that we deleted after the listing began.
     :param allocate: gives a node number never used before.
     """
@@ -93,6 +93,7 @@ class _Matcher:
         self._node_at: dict[str, NodeId] = {"": ROOT}
         self._doubtful: list[NodeId] = []
         self._seen_held: dict[NodeId, Entry] = {}
+        self._rewritten: dict[NodeId, Content | None] = {}
         self._moved_in: dict[NodeId, Entry] = {}
 
     def run(self, allocate: Callable[[], NodeId]) -> Identified:
@@ -116,8 +117,10 @@ class _Matcher:
             self._node_at[path] = node
             if self._is_stale(item, node):
                 self._keep(node)
-            elif node in self._held and not self._is_newer(item, node):
+            elif node in self._held:
                 self._seen_held[node] = self._entry(node, parent, name, item)
+                if self._is_newer(item, node):
+                    self._rewritten[node] = self._seen_held[node].content
             else:
                 self._put(self._entry(node, parent, name, item))
         for hidden in sorted(self._view.hidden, key=lambda item: item.path):
@@ -247,6 +250,8 @@ class _Matcher:
                 entry = self._base.get(node)
             if entry is not None and node not in self._entries:
                 wanted[node] = self._moved_in.get(node, entry)
+                if node in self._rewritten:
+                    wanted[node] = replace(entry, content=self._rewritten[node])
         wanted.pop(ROOT, None)
         self._fit(wanted)
         homeless = {node: entry for node, entry in self._seen_held.items() if node in wanted}
