@@ -6,6 +6,7 @@ Each test is one story; nothing sleeps, and the order of events is the same ever
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from story_harness import REQUEST_S, Open, TimedRemote, doing, ending, make, pla
 
 from jobfs.engine.creations import LATE_S
 from jobfs.errors import OutcomeUnknown, Refused, ServerFailure, Unreachable
-from jobfs.model import ROOT
+from jobfs.model import ROOT, Trouble
 from jobfs.planner.naming import Suffix, hidden_name
 from jobfs.store.state import Aside
 
@@ -213,6 +214,23 @@ def test_a_session_ends_while_the_last_deletion_of_a_replace_is_under_way_and_th
         assert sorted(remote.tree().values()) == [b"new", b"old"]  # type: ignore[type-var]
         async with open_(remote) as mount:
             assert await ending(mount) == {"a": b"new"}
+
+    play(tmp_path, story)
+
+
+def test_a_file_that_another_client_left_hidden_is_told_after_an_hour_also_to_who_knew_it(tmp_path: Path) -> None:
+    async def story(open_: Open) -> None:
+        remote = TimedRemote()
+        remote.put("a", b"old")
+        hidden = hidden_name("a", "0123abcd", Suffix.OLD)
+        async with open_(remote) as mount:
+            await remote.update(remote.item("a").id, path=hidden)
+            await mount.pull()
+            assert (mount.names(), mount.session.feed.problems) == (["a"], ())
+            later = replace(remote.put("b", b"new"), updated_at="2099-01-01T00:00:00.000Z")
+            remote.items[later.id] = later
+            await mount.pull()
+            assert [(told.path, told.trouble) for told in mount.session.feed.problems] == [(hidden, Trouble.HIDDEN)]
 
     play(tmp_path, story)
 

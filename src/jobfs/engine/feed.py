@@ -28,6 +28,7 @@ from jobfs.engine.trees import Trees
 from jobfs.errors import JobfsError, NotFound, ProtocolViolation, Refused
 from jobfs.model import Item, ItemId, Kind, NodeId, Problem, Trouble, may_expert_write
 from jobfs.planner.identity import Identified, changed_nodes, identify
+from jobfs.planner.naming import is_hidden_name
 from jobfs.planner.view import View, build_view, left_behind, own_names
 from jobfs.store.trees import SyncedView, Tree
 
@@ -326,8 +327,8 @@ class Feed:
         self._trees.remote = Tree.of(found.tree)
         self._trees.end_listing(epoch)
         base = self._trees.state.base.entries() if view.hidden else ()
-        known = {entry.item for entry in base if entry.item is not None}
-        left = left_behind(view.hidden, listing.items, known)
+        ours = {entry.item for entry in base if entry.item is not None and is_hidden_name(entry.name)}
+        left = left_behind(view.hidden, listing.items, ours)
         self._listed = (*view.problems, *left, *_unreadable(listing), *self._rules.problems)
         self.opaque = found.opaque if not listing.malformed else frozenset(self._trees.remote)
         is_plain = listing.is_stable and not (held or doubtful or view.hidden)

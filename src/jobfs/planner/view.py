@@ -60,15 +60,15 @@ def build_view(items: Iterable[Item]) -> View:
     return builder.finish()
 
 
-def left_behind(hidden: Iterable[Item], items: Iterable[Item], known: Container[ItemId]) -> tuple[Problem, ...]:
+def left_behind(hidden: Iterable[Item], items: Iterable[Item], ours: Container[ItemId]) -> tuple[Problem, ...]:
     """Return what the user has to know of hidden items: those that nobody has finished within an hour.
 
     A save hides a file for moments. What stays hidden was cut off on another machine, and may be the only copy. The
     hour is the server's, up to the newest change in the listing: its clock is compared with no other (contract I-39).
 
-    :param hidden: of a view. :param items: of the same listing. :param known: what is ours to finish.
+    :param hidden: of a view. :param items: of the same listing. :param ours: what base has under a hidden name.
     """
-    strange = [item for item in hidden if naming.is_hidden_name(item.path.rpartition("/")[2]) and item.id not in known]
+    strange = [item for item in hidden if naming.is_hidden_name(item.path.rpartition("/")[2]) and item.id not in ours]
     newest = max(filter(None, (time_of(item.updated_at) for item in items)), default=None) if strange else None
     detail = "cut off while it was saved or replaced elsewhere; the server has it under this hidden name"
     return tuple(
