@@ -27,9 +27,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 WATCHED_LOGGERS = ("jobfs", "asyncio")
 THREAD_DEADLINE_S = 5.0
+
+# The same examples each time, however long one takes on a busy machine; what looks for others has a script.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -236,6 +236,17 @@ def test_what_we_displaced_to_delete_it_is_still_there_to_be_deleted() -> None:
     assert nodes(found) == {hidden: 2, f"{hidden}/a": 3}
 
 
+@pytest.mark.parametrize("is_directory_there", [True, False])
+def test_what_we_displaced_to_delete_it_is_not_forgotten_with_a_directory_that_nothing_else_implies(
+    is_directory_there: bool,
+) -> None:
+    hidden = f"d/{HIDDEN_OLD}"
+    base = [known(2, "d", folder("d", 1)), known(3, HIDDEN_OLD, item(hidden, 2), parent=2)]
+    before = [known(2, "f", folder("f", 1)), known(4, "d", None), known(3, HIDDEN_OLD, item(hidden, 2), parent=4)]
+    rows = [folder("f", 1), item(hidden, 2)] if is_directory_there else [item(hidden, 2)]
+    assert run(rows, base, local=base[:1], before=before).tree.get(NodeId(3)) is not None
+
+
 def test_what_somebody_moved_into_a_directory_that_only_steps_aside_is_seen_there() -> None:
     hidden = ".e.jobfs-0123abcd.old"
     base = [known(2, hidden, folder(hidden, 1)), known(3, "d", folder("d", 2)), known(4, "b", item("d/b", 3), parent=3)]

@@ -63,6 +63,7 @@ FOUND = {
     3314112: "a directory was deleted with what somebody had put where its last file was being deleted",
     3531725: "what somebody wrote over a save before its answer came was taken for the save",
     3526535: "a file somebody wrote to was seen where it was before we moved it, and stayed under its hidden name",
+    3601258: "what we had displaced to delete it was forgotten when nothing else implied its directory any more",
     3529857: "what an unanswered create had made was not found in its directory, which was renamed since",
     11808: "what somebody moved into a directory that another directory was renamed over was deleted with it",
 }

@@ -227,8 +227,10 @@ class _Matcher:
         self._node_at[item.path] = node
         is_ours = item.kind is Kind.DIRECTORY or (base is not None and is_hidden_name(base.name))
         is_moved_in = before is not None and before.parent != parent and not is_hidden_name(name)
-        if is_ours and not is_held and self._local.get(node) is None and parent is not None:
-            self._put(self._entry(node, parent, name, item))
+        if is_ours and not is_held and self._local.get(node) is None:
+            # Its directory may be one that nothing visible implies any more; it is deleted wherever it is.
+            former = (entry.parent for entry in (before, base) if entry is not None and self._is_there(entry.parent))
+            self._put(self._entry(node, parent if parent is not None else next(former, ROOT), name, item))
         elif is_moved_in and not is_held and parent is not None and not self._is_stale(item, node):
             self._moved_in[node] = self._entry(node, parent, name, item)
             self._keep(node)
