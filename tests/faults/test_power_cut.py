@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from contextlib import AbstractContextManager
+import time
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from engine_harness import QUICK, Mounted, mounted, run
 from model_remote import ModelRemote
-from power_cut import CachedDisk, told_wrong
+from power_cut import OTHER_BOOT, CachedDisk, Lost, told_wrong
 
 from jobfs.engine.session import Options
 from jobfs.errors import StateError
-from jobfs.model import ROOT, Content, Kind, LocalNode
+from jobfs.model import ROOT, Content, ItemId, Kind, LocalNode, Revision
 from jobfs.planner.retention import Wanted
+from jobfs.store.aftermath import PowerCut
+from jobfs.store.blobs import write_all
 from jobfs.store.state import State
 
-pytestmark = pytest.mark.allow_log("the local store failed")
+pytestmark = pytest.mark.allow_log("the local store failed|the unsent bytes of ")
 
 NO_HISTORY = Options(times=QUICK, history=Wanted(limit_bytes=0))
 
@@ -59,6 +64,13 @@ def check_after(cut: AbstractContextManager[State]) -> None:
         assert told_wrong(state) == []
 
 
+def check_after_cut(disk: CachedDisk) -> None:
+    """Make sure of the same after a power cut, whatever it takes of what nobody has waited for."""
+    for lost in Lost:
+        for is_log_written in (False, True):
+            check_after(disk.after_power_cut(lost, is_log_written=is_log_written))
+
+
 def a_remote() -> ModelRemote:
     remote = ModelRemote()
     for name in ("a", "b", "c"):
@@ -73,9 +85,9 @@ def test_no_row_that_a_power_cut_brings_back_names_bytes_that_are_gone_or_change
     async def scenario() -> None:
         disk = CachedDisk(tmp_path)
         async with mounted(tmp_path, a_remote(), disk=disk, options=options) as mount:
-            disk.on_moment = lambda: check_after(disk.after_power_cut())
+            disk.on_moment = lambda: check_after_cut(disk)
             await story(mount)
-        check_after(disk.after_power_cut())
+        check_after_cut(disk)
 
     run(scenario())
 
@@ -162,3 +174,130 @@ def test_a_commit_that_changes_nothing_waits_for_those_before_it(tmp_path: Path)
     with disk.after_power_cut() as found:
         assert sorted(node.name for node in found.local.entries()) == ["", "made"]
     state.close()
+
+
+async def unsynced_write(mount: Mounted, path: str, data: bytes) -> None:
+    """Write into a file in place, and close it."""
+    handle = mount.vfs.open(mount.node(path), os.O_RDWR)
+    try:
+        await mount.vfs.write(handle, data, 0)
+        await mount.vfs.flush(handle)
+    finally:
+        mount.vfs.release(handle)
+
+
+@pytest.mark.parametrize("is_log_written", [False, True], ids=["log lost", "log written"])
+@pytest.mark.parametrize("lost", Lost)
+def test_an_unsent_file_rewritten_at_its_length_is_not_taken_for_what_it_was(
+    tmp_path: Path, lost: Lost, is_log_written: bool
+) -> None:
+    disk = CachedDisk(tmp_path)
+    state = State.open(tmp_path, connect=disk.connect, system=disk)
+    before, after = b"before" * 1000, b"after!" * 1000
+    blob = state.blobs.allocate()
+    descriptor = state.blobs.open(blob, create=True)
+    write_all(disk, descriptor, before)
+    disk.fsync(descriptor)
+    content = Content(len(before), hashlib.sha256(before).hexdigest())
+    node = LocalNode(state.allocate(), ROOT, "file", Kind.FILE, content=content, blob=blob)
+    with state.transaction(durable=True):
+        state.put_local(node)
+    with state.transaction():
+        state.put_local(replace(node, content=Content(len(after))))
+    disk.pwrite(descriptor, after, 0)
+    with disk.after_power_cut(lost, is_log_written=is_log_written) as found:
+        left = found.local.get(node.id)
+        assert left is not None
+        assert (left.is_dirty, left.content) == (True, Content(len(after)))
+        assert told_wrong(found) == []
+    os.close(descriptor)
+    state.close()
+
+
+@pytest.mark.parametrize("is_log_written", [False, True], ids=["log lost", "log written"])
+@pytest.mark.parametrize("lost", Lost)
+def test_after_a_power_cut_a_mount_shows_what_the_server_has_or_sends_what_it_shows(
+    tmp_path: Path, lost: Lost, is_log_written: bool
+) -> None:
+    async def scenario() -> None:
+        remote, disk = a_remote(), CachedDisk(tmp_path)
+        with ExitStack() as images:
+            async with mounted(tmp_path, remote, disk=disk) as mount:
+                for name in ("a", "b"):
+                    await mount.read(name)
+                await unsynced_write(mount, "a", b"A" * 5000)
+                await mount.settle()
+                await unsynced_write(mount, "b", b"B" * 5000)
+                image = images.enter_context(disk.left_by_power_cut(lost, is_log_written=is_log_written))
+            assert remote.tree()["b"] == b"b" * 5000
+            State.open(image, boot=OTHER_BOOT).close()
+            async with mounted(image, remote) as again:
+                await again.settle()
+                shown = {name: await again.read(name) for name in again.names()}
+                assert shown == remote.tree()
+                assert b"A" * 5000 in shown.values()
+
+    run(scenario())
+
+
+def a_copy(state: State, name: str, *, ctime_ns: int) -> LocalNode:
+    """Make a file that says of its bytes, which are zeros, that they are the server's."""
+    blob = state.blobs.allocate()
+    descriptor = state.blobs.open(blob, create=True)
+    write_all(os, descriptor, bytes(5))
+    os.close(descriptor)
+    revision = Revision(ItemId(name), "2026-01-01T00:00:00.000Z", 5, name)
+    content = Content(5, hashlib.sha256(b"bytes").hexdigest(), revision)
+    node = LocalNode(state.allocate(), ROOT, name, Kind.FILE, content=content, blob=blob, ctime_ns=ctime_ns)
+    with state.transaction():
+        state.put_local(node)
+    return node
+
+
+def test_only_what_was_written_last_is_looked_at_after_a_power_cut(tmp_path: Path) -> None:
+    hour_ns = 3600 * 10**9
+    state = State.open(tmp_path)
+    early = a_copy(state, "early", ctime_ns=0)
+    late = a_copy(state, "late", ctime_ns=time.time_ns() + hour_ns)
+    cut = PowerCut(state.blobs, state.base, (early, late), (), now_ns=late.ctime_ns + hour_ns)
+    assert list(cut.nodes()) == [replace(late, blob=None)]
+    state.close()
+
+
+def test_while_the_machine_runs_no_copy_is_looked_at_again(tmp_path: Path) -> None:
+    state = State.open(tmp_path, boot="this run")
+    node = a_copy(state, "copy", ctime_ns=0)
+    state.close()
+    for boot, blob in (("this run", node.blob), ("the next run", None), ("the next run", None)):
+        state = State.open(tmp_path, boot=boot)
+        found = state.local.get(node.id)
+        assert found is not None
+        assert found.blob == blob
+        assert state.check() == []
+        state.close()
+
+
+def test_where_the_system_does_not_name_its_runs_every_opening_looks(tmp_path: Path) -> None:
+    state = State.open(tmp_path, boot="")
+    node = a_copy(state, "copy", ctime_ns=0)
+    state.close()
+    state = State.open(tmp_path, boot="")
+    assert state.local.get(node.id) == replace(node, blob=None)
+    state.close()
+
+
+def test_a_version_that_did_not_reach_the_disk_keeps_its_label_and_says_what_it_is(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        disk = CachedDisk(tmp_path)
+        async with mounted(tmp_path, a_remote(), disk=disk) as mount:
+            await mount.read("a")
+            await mount.write("a", b"emptied and written")
+            (kept,) = mount.session.state.versions.at("a")
+            with disk.after_power_cut(Lost.PAGES, is_log_written=True) as found:
+                (version,) = found.versions.at("a")
+                assert (version.number, version.content.size, version.content.revision) == (kept.number, 5000, None)
+                assert version.content.sha256 == hashlib.sha256(bytes(5000)).hexdigest()
+            with disk.after_power_cut(Lost.NAMES, is_log_written=True) as found:
+                assert found.versions.at("a") == []
+
+    run(scenario())

@@ -1,9 +1,10 @@
 """A disk with a cache that a power cut empties: what is on it at each moment, and whether a state opens on that.
 
-Of the database's two files the disk has what SQLite has waited for; of the blobs it has everything at once, and their
-removal above all, since a file system may be that quick with names while it takes its time with data. Where a wait for
-the disk fails, the system takes what was not written for written: no later wait brings it there unless it is written
-again, and what the disk has of it is what it had before.
+Of the database's two files the disk has what SQLite has waited for, or all, since the system writes by itself, too. Of
+a blob it has what was waited for, and of the rest whatever ``Lost`` says; it has removals at once, since a file system
+may be that quick with names while it takes its time with data. Where a wait for the disk fails, the system takes what
+was not written for written: no later wait brings it there unless it is written again, and what the disk has of it is
+what it had before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from enum import Enum, auto, unique
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,25 @@ from jobfs.store import database as databases
 from jobfs.store.state import State
 
 _PAGE_BYTES = 4096
+OTHER_BOOT = "the machine's next run"
+
 _CHANGES = ("INSERT", "UPDATE", "DELETE")
+
+
+@unique
+class Lost(Enum):
+    """What a power cut takes of those bytes of blobs for which nobody has waited."""
+
+    NOTHING = auto()
+    """They are all there."""
+    BYTES = auto()
+    """Files are as they were when somebody waited for them last, or empty."""
+    PAGES = auto()
+    """They are as long as they were made, with zeros where they grew."""
+    HALF = auto()
+    """The first half of each came to the disk."""
+    NAMES = auto()
+    """Files that nobody waited for are not there."""
 
 
 class CachedDisk(FailingDisk):
@@ -41,6 +61,7 @@ class CachedDisk(FailingDisk):
         self.fails: Callable[[], bool] = lambda: False
         self.on_moment: Callable[[], None] = lambda: None
         self.on_call: Callable[[str], None] = lambda call: None
+        self._blobs: dict[Path, bytes | None] = {}
         self.all_synced()
 
     # -- what the store asks
@@ -54,8 +75,21 @@ class CachedDisk(FailingDisk):
         self.on_call(call)
         return super().fault(call, needs_room=needs_room)
 
+    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        descriptor = super().open(path, flags, mode)
+        if flags & os.O_CREAT and self.directory / "blobs" in Path(path).parents:
+            self._blobs[Path(path)] = None
+        return descriptor
+
+    def fsync(self, descriptor: int) -> None:
+        super().fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path in self._blobs:
+            self._blobs[path] = path.read_bytes()
+
     def unlink(self, path: str) -> None:
         super().unlink(path)
+        self._blobs.pop(Path(path), None)
         self.on_moment()
 
     def pwrite(self, descriptor: int, data: bytes | memoryview, at: int) -> int:
@@ -98,35 +132,78 @@ class CachedDisk(FailingDisk):
     # -- what is found afterwards
 
     @contextmanager
-    def after_power_cut(self) -> Iterator[State]:
-        """Open what a power cut would leave now."""
-        with self._opened(self._kept) as state:
+    def left_by_power_cut(self, lost: Lost = Lost.NOTHING, *, is_log_written: bool = False) -> Iterator[Path]:
+        """Give the directory that a power cut would leave now.
+
+        :param is_log_written: whether the disk has all of the database, by luck, and not what was waited for.
+        """
+        with self._image(self._present() if is_log_written else self._kept) as image:
+            for path, kept in self._blobs.items():
+                self._spoil(image / path.relative_to(self.directory), path.read_bytes(), kept, lost)
+            yield image
+
+    @contextmanager
+    def after_power_cut(self, lost: Lost = Lost.NOTHING, *, is_log_written: bool = False) -> Iterator[State]:
+        """Open that."""
+        with (
+            self.left_by_power_cut(lost, is_log_written=is_log_written) as image,
+            closing(State.open(image, boot=OTHER_BOOT)) as state,
+        ):
             yield state
+
+    @staticmethod
+    def _spoil(file: Path, written: bytes, kept: bytes | None, lost: Lost) -> None:
+        old = kept or b""
+        match lost:
+            case Lost.NOTHING:
+                return
+            case Lost.BYTES:
+                left = old
+            case Lost.PAGES:
+                left = old[: len(written)].ljust(len(written), b"\0")
+            case Lost.HALF:
+                half = len(written) // 2
+                left = written[:half] + old[half : len(written)].ljust(len(written) - half, b"\0")
+            case Lost.NAMES:
+                if kept is None:
+                    file.unlink()
+                    return
+                left = old
+        file.write_bytes(left)
 
     @contextmanager
     def after_death(self) -> Iterator[State]:
         """Open what the death of the process would leave now."""
-        with self._opened({name: self.look(self.directory / name) for name in self._kept}) as state:
+        with self._image(self._present()) as image, closing(State.open(image)) as state:
             yield state
 
+    def _present(self) -> dict[str, bytes]:
+        return {name: self.look(self.directory / name) for name in self._kept}
+
     @contextmanager
-    def _opened(self, database: dict[str, bytes]) -> Iterator[State]:
+    def _image(self, database: dict[str, bytes]) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder) / "state"
             shutil.copytree(self.directory, image, ignore=shutil.ignore_patterns("state.db*", "lock", "reserve"))
             for name, data in database.items():
                 (image / name).write_bytes(data)
-            with closing(State.open(image)) as state:
-                yield state
+            yield image
 
 
 def told_wrong(state: State) -> list[str]:
-    """Return the clean files whose bytes are others than the store says."""
+    """Return the files and versions whose bytes are others than the store says."""
+    told = [(node.name, node.blob, node.content) for node in state.local.entries()]
+    told += [(version.path, version.blob, version.content) for version in state.versions.all()]
     wrong = []
-    for node in state.local.entries():
-        known = node.content.sha256 if node.content is not None and not node.is_dirty else None
-        if node.blob is not None and known is not None and state.blobs.sha256(node.blob) != known:
-            wrong.append(node.name)
+    for name, blob, content in told:
+        if content is None or (blob is None and (content.revision is not None or not content.size)):
+            continue  # a directory, what only the server has, an empty file
+        if blob is None or not state.blobs.has(blob) or state.blobs.size(blob) != content.size:
+            wrong.append(f"{name}: its length")
+        elif content.sha256 is not None and state.blobs.sha256(blob) != content.sha256:
+            wrong.append(f"{name}: its hash")
+        elif content.revision is not None and content.sha256 is None:
+            wrong.append(f"{name}: nobody can tell whether it is the server's")
     return wrong
 
 

@@ -29,6 +29,7 @@ _COLUMNS = (
     "rev_size, rev_key"
 )
 _SELECT = f"SELECT id, {_COLUMNS} FROM history"  # noqa: S608 - names of the schema
+_INSERT_AS = f"INSERT INTO history (id, {_COLUMNS}) VALUES ({'?, ' * 14}?)"  # noqa: S608 - names of the schema
 _INSERT = f"INSERT INTO history ({_COLUMNS}) VALUES ({'?, ' * 13}?)"  # noqa: S608 - names of the schema
 
 
@@ -173,6 +174,15 @@ class Versions:
         self._execute("DELETE FROM history WHERE id = ?", (version.number,))
         self._count(version.blob, version.cost, -1)
         self._undo(lambda: self._count(version.blob, version.cost, 1))
+
+    def correct(self, version: Version, content: Content | None) -> None:
+        """Say of a version what its bytes are, which no server has acknowledged; None: forget it, they are gone."""
+        self.drop(version)
+        if content is not None:
+            corrected = replace(version, content=content)
+            self._execute(_INSERT_AS, (version.number, *history_row(corrected)))
+            self._count(corrected.blob, corrected.cost, 1)
+            self._undo(lambda: self._count(corrected.blob, corrected.cost, -1))
 
     def _count(self, blob: BlobId | None, cost: int, sign: int) -> None:
         self.held_bytes += sign * cost

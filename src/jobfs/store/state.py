@@ -14,13 +14,15 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from jobfs.errors import StateCorrupt, StateError, StateFull
 from jobfs.model import ROOT, BlobId, Content, Entry, ItemId, Kind, LocalNode, NodeId, Revision, Trouble
+from jobfs.store.aftermath import BOOT, PowerCut, after_death, boot_id
 from jobfs.store.blobs import Blobs, disk_errors
 from jobfs.store.database import connect as connect_database
 from jobfs.store.database import (
@@ -138,13 +140,21 @@ class State:
 
     @classmethod
     def open(
-        cls, directory: Path, lock: DirectoryLock | None = None, *, connect: Connect | None = None, system: System = os
+        cls,
+        directory: Path,
+        lock: DirectoryLock | None = None,
+        *,
+        connect: Connect = connect_database,
+        system: System = os,
+        boot: str | None = None,
     ) -> State:
         """Open or create the state in a directory and load it.
 
         :param lock: of the directory, where the caller has taken it; from now on it is the state's.
-        :param connect: opens the database; ours where it is None.
+        :param connect: opens the database.
         :param system: what is asked of the operating system for blobs.
+        :param boot: names this run of the machine; as the system tells where it is None. In another one than before,
+            the bytes that were written last are looked at.
         :raises StateLocked: another process has it open.
         :raises StateCorrupt: it is no jobfs state, damaged, or of a newer version.
         :raises StateFull: the disk is full, and even the room of the reserve is not enough. Nothing has changed then.
@@ -155,23 +165,25 @@ class State:
             lock = lock or DirectoryLock.take(directory)
             try:
                 try:
-                    return cls._load_from(directory, lock, connect or connect_database, system)
+                    return cls._load_from(directory, lock, connect, system, boot=boot)
                 except StateFull:  # the index of SQLite's log alone takes 32 KiB
                     with Reserve(directory, system).lent():
-                        return cls._load_from(directory, lock, connect or connect_database, system)
+                        return cls._load_from(directory, lock, connect, system, boot=boot)
             except BaseException:
                 lock.release()
                 raise
 
     @classmethod
-    def _load_from(cls, directory: Path, lock: DirectoryLock, connect: Connect, system: System) -> State:
+    def _load_from(
+        cls, directory: Path, lock: DirectoryLock, connect: Connect, system: System, *, boot: str | None
+    ) -> State:
         with database_errors(directory):
             database = connect(directory / "state.db")
         try:
             state = cls(directory, database, lock, system)
             with database_errors(directory):
                 state._prepare()
-                state._load()
+                state._load(boot_id() if boot is None else boot)
             state._keep_room()
         except BaseException:
             database.close()
@@ -509,7 +521,7 @@ class State:
         for step in range(version or VERSION, VERSION):
             self._database.executescript(f"BEGIN; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
 
-    def _load(self) -> None:
+    def _load(self, boot: str) -> None:
         if self._database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise StateCorrupt(f"the state in {self.directory} is damaged", "run 'jobfs fsck' on it")
         self.base.put(Entry(ROOT, ROOT, "", Kind.DIRECTORY))
@@ -520,6 +532,7 @@ class State:
             raise StateCorrupt(
                 f"the rows of the state in {self.directory} do not fit together: {error}", "run 'jobfs fsck' on it"
             ) from error
+        self._make_true(boot)
         self.blobs.sweep(self.named_blobs())
 
     def _load_rows(self, made_ns: int) -> None:
@@ -527,28 +540,39 @@ class State:
         for row in self._database.execute("SELECT * FROM base"):
             self.base.put(base_entry(row))
         for row in self._database.execute("SELECT * FROM local"):
-            self.local.put(self._surviving(local_node(row, self.base)))
+            self.local.put(local_node(row, self.base))
         for parent, name, node in self._database.execute("SELECT parent, name, node FROM link"):
             self._link(NodeId(parent), name, NodeId(node))
         self.versions.load()
         stored = int(self.setting("next_node") or 2)
         self._next_node = self._reserved = max(stored, *self.base, *self.local) if stored < 2 else stored
 
-    def _surviving(self, node: LocalNode) -> LocalNode:
-        """Return a dirty file as its blob is: the last writes before a crash are in the blob, not in the row."""
-        if not node.is_dirty or node.blob is None or node.content is None:
-            return node
-        try:
-            stat = self.blobs.path(node.blob).stat()
-        except FileNotFoundError:
-            raise StateCorrupt(
-                f"the local bytes of {node.name!r} are missing from {self.directory}", "run 'jobfs fsck' on it"
-            ) from None
-        if node.content.sha256 is not None and stat.st_size == node.content.size:
-            return node  # the hash is taken away, durably, before the first write after it
-        # The row's own time stands unless the blob was written after the row, whatever time a program has set.
-        is_newer = stat.st_mtime_ns > node.ctime_ns
-        return replace(node, content=Content(stat.st_size), mtime_ns=stat.st_mtime_ns if is_newer else node.mtime_ns)
+    def _make_true(self, boot: str) -> None:
+        """Say of the bytes what is so after the last end, which this process or the machine may have come to."""
+        held = [node for node in self.local.entries() if node.blob is not None]
+        if not boot or self.setting(BOOT) != boot:
+            self._recover(held, boot)
+            return
+        for node in held:
+            try:
+                now = after_death(node, self.blobs)
+            except FileNotFoundError:
+                raise StateCorrupt(
+                    f"the local bytes of {node.name!r} are missing from {self.directory}", "run 'jobfs fsck' on it"
+                ) from None
+            if now is not node:
+                self.local.put(now)
+
+    def _recover(self, held: Collection[LocalNode], boot: str) -> None:
+        cut = PowerCut(self.blobs, self.base, held, self.versions.all(), now_ns=time.time_ns())
+        nodes, versions = list(cut.nodes()), list(cut.versions())
+        with self.transaction(durable=bool(nodes or versions)):  # blobs that nobody names any more go after this
+            for node in nodes:
+                self.put_local(node)
+            for version, found in versions:
+                self.versions.correct(version, found)
+            if boot:
+                self.remember(BOOT, boot)
 
     def named_blobs(self) -> set[BlobId]:
         """Return every blob that a row names."""
