@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobfs.model import NodeId
-from jobfs.planner.guards import Side, check_deletions, is_reserved
+from jobfs.planner.guards import Side, Word, check_deletions, is_reserved
 from jobfs.planner.plan import DeleteRemote, Plan, RemoveLocal
 
 
@@ -50,6 +50,43 @@ def test_what_the_user_allowed_passes() -> None:
     plan = remote(30)
     sizes = {"local_size": 40, "remote_size": 40}
     assert [check_deletions(plan, **sizes, allow=allow).is_stopped for allow in (29, 30, None)] == [True, False, False]
+
+
+def nodes(first: int, count: int) -> frozenset[NodeId]:
+    return frozenset(NodeId(number) for number in range(first, first + count))
+
+
+@pytest.mark.parametrize(
+    ("word", "is_stopped"),
+    [
+        (Word(Side.REMOTE, None), False),
+        (Word(Side.REMOTE, 30), False),
+        (Word(Side.REMOTE, 29), True),
+        (Word(Side.LOCAL, None), True),
+        (Word(Side.REMOTE, None, nodes(2, 30)), False),
+        (Word(Side.REMOTE, None, nodes(2, 10)), False),  # the other 20 are few
+        (Word(Side.REMOTE, 9, nodes(2, 10)), True),
+        (Word(Side.REMOTE, None, nodes(2, 9)), True),  # the other 21 are over half of 31
+    ],
+)
+def test_a_word_counts_for_its_side_and_its_nodes_and_the_rest_is_judged_by_itself(
+    word: Word, is_stopped: bool
+) -> None:
+    assert check_deletions(remote(30), local_size=40, remote_size=40, words=[word]).is_stopped is is_stopped
+
+
+def test_what_is_to_go_anyway_is_no_part_of_what_would_be_left() -> None:
+    plan = local(40)
+    verdicts = [
+        check_deletions(plan, local_size=100, remote_size=0, leaving={Side.LOCAL: leaving, Side.REMOTE: frozenset()})
+        for leaving in (frozenset[NodeId](), nodes(2, 40), nodes(42, 20), nodes(42, 60))
+    ]
+    assert [verdict.detail[:9] for verdict in verdicts] == ["", "", "", "40 of 40 "]
+    verdicts = [
+        check_deletions(plan, local_size=80, remote_size=0, leaving={Side.LOCAL: leaving, Side.REMOTE: frozenset()})
+        for leaving in (nodes(2, 40), nodes(42, 1))
+    ]
+    assert [verdict.is_stopped for verdict in verdicts] == [False, True]
 
 
 def test_a_plan_without_deletions_passes_in_an_empty_tree() -> None:

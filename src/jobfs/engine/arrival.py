@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from jobfs.engine.session import Session
 from jobfs.errors import GuardTripped
+from jobfs.model import NodeId
 from jobfs.planner.guards import Side
 
 ARRIVAL_S = 30.0
@@ -20,11 +21,12 @@ async def refresh(session: Session, *, allow: int | None = 0) -> None:
     waits for another listing is not waited for.
 
     :param allow: so many deletions here are meant, this once, those that the guard has stopped among them; None: any
-        number.
+        number. What a later listing shows is not, though this waits for long.
     :raises ApiError: the listing could not be had. :raises GuardTripped: more would be deleted here.
     """
-    with session.guard.allowing(Side.LOCAL, allow):
+    with session.guard.allowing(Side.LOCAL, allow) as given:
         await session.feed.refresh(is_urgent=True)
+        given.is_about(_arriving(session).union(session.guard.stopped))
         if session.guard.side is Side.LOCAL:
             session.look_again(session.guard.stopped)
         await _arrived(session)
@@ -37,8 +39,13 @@ async def refresh(session: Session, *, allow: int | None = 0) -> None:
 async def _arrived(session: Session) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(ARRIVAL_S):
-            base, there = session.state.base, session.trees.remote
-            arriving = {node for node in {*base, *there} if base.get(node) is not there.get(node)}
+            arriving = _arriving(session)
             while arriving := {node for node in arriving if session.is_to_plan(node)}:
                 await session.turned()
             await session.workspace.caught_up()
+
+
+def _arriving(session: Session) -> set[NodeId]:
+    """Return the nodes that the last listing showed otherwise than they were acknowledged."""
+    base, there = session.state.base, session.trees.remote
+    return {node for node in {*base, *there} if base.get(node) is not there.get(node)}

@@ -206,9 +206,13 @@ class Review:
         return Published((), (), tuple(await self._drain(self.session.differing(), deadline_s, allow)))
 
     async def _drain(self, nodes: Collection[NodeId], deadline_s: float | None, allow: int | None) -> list[Unsynced]:
-        """Look at nodes again and send what is to be sent; deletions as far as they are allowed this once."""
+        """Look at nodes again and send what is to be sent; deletions as far as they are allowed this once.
+
+        What is found deleted later, while this waits, is not allowed with them.
+        """
         session = self.session
-        with session.guard.allowing(Side.REMOTE, allow):
+        with session.guard.allowing(Side.REMOTE, allow) as given:
+            given.is_about(nodes)
             session.look_again(nodes)
             left = await session.drain(deadline_s)
         if session.guard.side is Side.REMOTE and any(session.guard.keeps(node) for node in nodes):

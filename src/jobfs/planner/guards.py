@@ -5,7 +5,7 @@ Pure. The engine asks before it executes a plan and shows the verdict as a probl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum, unique
 
@@ -27,6 +27,9 @@ class Side(Enum):
     REMOTE = "remote"
 
 
+NOTHING_LEAVES: Mapping[Side, Set[NodeId]] = {side: frozenset() for side in Side}
+
+
 @dataclass(frozen=True, slots=True)
 class GuardVerdict:
     """Whether a plan may run.
@@ -44,37 +47,62 @@ class GuardVerdict:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the user says of deletions on one side.
+
+    :param most: so many are meant; None: any number. :param about: of these nodes; None: of any.
+    """
+
+    side: Side
+    most: int | None
+    about: Set[NodeId] | None = None
+
+    def covers(self, side: Side, doomed: Set[NodeId]) -> Set[NodeId]:
+        """Return those deletions that are meant."""
+        if side is not self.side:
+            return frozenset()
+        meant = doomed if self.about is None else doomed & self.about
+        return meant if self.most is None or len(meant) <= self.most else frozenset()
+
+
+def doomed_nodes(plan: Plan, side: Side) -> set[NodeId]:
+    """Return the nodes that a plan deletes on one side."""
+    if side is Side.LOCAL:
+        return {change.node for change in plan.to_local if isinstance(change, RemoveLocal)}
+    changes = [change for stage in plan.to_remote for change in stage]
+    return {node for change in changes if isinstance(change, DeleteRemote) for node in change.nodes}
+
+
 def check_deletions(
     plan: Plan,
     *,
     local_size: int,
     remote_size: int,
     allow: int | None = 0,
-    besides: Collection[tuple[Side, int | None]] = (),
+    words: Collection[Word] = (),
     doubted: Set[NodeId] = frozenset(),
+    leaving: Mapping[Side, Set[NodeId]] = NOTHING_LEAVES,
 ) -> GuardVerdict:
     """Stop a plan that deletes over half of a tree and over 20 nodes, or all of it.
 
     :param local_size: nodes in the local tree, the root not counted; ``remote_size`` likewise.
     :param allow: so many deletions the user allowed on either side; None: any number.
-    :param besides: how many he allowed on one side, each time that he was asked.
+    :param words: what else he said, each time that he was asked. What these cover counts for nothing here.
     :param doubted: nodes whose deletion was stopped before, and not decided since: of these none is deleted, however
         many others there are by now.
+    :param leaving: what is to be deleted on each side, by this plan or not, and was stopped or allowed before: it is
+        no part of what would be left.
     """
-    locally = {change.node for change in plan.to_local if isinstance(change, RemoveLocal)}
-    remotely = {
-        node
-        for stage in plan.to_remote
-        for change in stage
-        if isinstance(change, DeleteRemote)
-        for node in change.nodes
-    }
-    for side, doomed, size in ((Side.REMOTE, remotely, remote_size), (Side.LOCAL, locally, local_size)):
-        number = len(doomed)
-        words = (allow, *(most for where, most in besides if where is side))
-        is_allowed = any(most is None or number <= most for most in words)
-        if not is_allowed and (_is_mass(number, size) or not doubted.isdisjoint(doomed)):
-            return GuardVerdict(True, side, number, size, _sentence(side, number, size))
+    for side, size in ((Side.REMOTE, remote_size), (Side.LOCAL, local_size)):
+        doomed: Set[NodeId] = doomed_nodes(plan, side)
+        if allow is None or len(doomed) <= allow:
+            continue
+        meant = frozenset().union(*(word.covers(side, doomed) for word in words))
+        doomed -= meant
+        number, left = len(doomed), size - len((leaving[side] | meant) - doomed)
+        if _is_mass(number, left) or not doubted.isdisjoint(doomed):
+            return GuardVerdict(True, side, number, left, _sentence(side, number, left))
     return GuardVerdict(False)
 
 
