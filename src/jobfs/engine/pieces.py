@@ -10,6 +10,10 @@ ten packets, and doubles them with each round trip, so that alone it takes four 
 A reader far ahead gets a small range of his own. Where he goes on reading there, the ranges grow, so that a seek costs
 a round trip or two and not the speed of what follows. When he gives up, his range is given up as well.
 
+An answer that falls silent is gone on with by another range, where the server honours them: nobody can tell a dead
+line from a slow server, but then nothing is lost. The answers under way may fall silent three times, each time for
+longer: a server that pauses gets no more requests than that, and its time.
+
 What may be shown to whom, and when answers may be joined, is ``landing``'s matter. Used by ``transfer`` alone.
 """
 
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from jobfs.engine.landing import Answer, Landing, WrongLength
@@ -47,6 +51,17 @@ _MOST_AHEAD_BYTES = 4 << 20
 _RESUMES = 3
 """How often a piece that was cut short is gone on with, each time after bytes had come."""
 
+SILENCE_S = 3.0
+"""So long an answer may bring nothing before the rest of it is asked for anew: more than lost packets cost."""
+
+_MOST_SILENCES = 3
+_GROWTH = 1.5
+"""How much longer the next silence may last: who pauses is given time."""
+
+
+class _Silent(Unreachable):
+    """An answer that had brought bytes brings no more for now."""
+
 
 @dataclass(slots=True, eq=False)
 class Want:
@@ -64,6 +79,7 @@ class Pieces:
     :param check: raises where the item no longer has the revision that is wanted.
     :param is_honoured: whether the server was seen to honour ranges.
     :param on_learnt: told by each answer whether it did.
+    :param silence_s: see ``SILENCE_S``.
     """
 
     def __init__(
@@ -76,6 +92,7 @@ class Pieces:
         check: Callable[[], Awaitable[None]],
         is_honoured: bool,
         on_learnt: Callable[[bool], None],
+        silence_s: float = SILENCE_S,
     ) -> None:
         self._remote = remote
         self._item = item
@@ -84,6 +101,8 @@ class Pieces:
         self._check = check
         self._is_honoured = is_honoured
         self._on_learnt = on_learnt
+        self._silence_s = silence_s
+        self._silences = 0
         self._cursor = 0
         self._is_spread = False
         self._in_flight: list[Answer] = []
@@ -156,6 +175,8 @@ class Pieces:
         while start < end:
             try:
                 start = await self._ask(start, end, begun)
+            except _Silent:
+                start = self._landing.present.end_of(start)
             except Unreachable:
                 reached = self._landing.present.end_of(start)
                 cuts += 1
@@ -172,12 +193,31 @@ class Pieces:
                 self._open(answer, download)
                 if begun is not None and not begun.done():
                     begun.set_result(None)
-                async for chunk in download.chunks():
+                chunks = download.chunks()
+                while (chunk := await self._next(chunks, answer, since=start)) is not None:
                     self._landing.write(answer, chunk)
             self._landing.close(answer)
             return answer.end
         finally:
             self._in_flight.remove(answer)
+
+    async def _next(self, chunks: AsyncIterator[bytes], answer: Answer, *, since: int) -> bytes | None:
+        """Return what an answer brings next, None after the last.
+
+        :raises _Silent: that is not worth waiting for, since another one can go on where it is.
+        """
+        has_brought = answer.at > since and self._landing.present.end_of(since) > since
+        silences = self._silences
+        can_go_on = has_brought and self._is_honoured and self._stream is None and silences < _MOST_SILENCES
+        limit_s = self._silence_s * _GROWTH**silences if can_go_on else None
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                return await anext(chunks, None)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._silences = max(self._silences, silences + 1)  # those beside it fall silent together
+            raise _Silent(f"no more bytes after byte {answer.at}", "try again") from None
 
     def _open(self, answer: Answer, download: Download) -> None:
         """Find out what an answer is: the range that was asked for, a part of it, or the whole."""
