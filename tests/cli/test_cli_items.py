@@ -316,6 +316,28 @@ def test_rm_of_files_lists_no_workspace(studio: RunningServer, job: str) -> None
     assert {"a", "b", "c"} & studio.contents(job).keys() == {"c"}
 
 
+def test_mkdir_of_many_lists_the_workspace_once(studio: RunningServer, job: str) -> None:
+    studio.put_item(job, "there", b"1")
+    studio.clear_requests()
+    in_process("mkdir", f"{job}:/a", f"{job}:/a/inner", f"{job}:/b").ok()
+    in_process("mkdir", "-p", f"{job}:/b", f"{job}:/c/d/e", f"{job}:/c/d/f").ok()
+    methods = "".join("L" if request.method == "GET" else "+" for request in studio.requests)
+    assert methods == "L+++" + "L++++"
+    assert studio.contents(job).keys() >= {"a", "a/inner", "b", "c", "c/d", "c/d/e", "c/d/f"}
+
+
+def test_mkdir_of_what_was_made_a_moment_ago_is_refused(studio: RunningServer, job: str) -> None:
+    refused = in_process("mkdir", f"{job}:/a", f"{job}:/a")
+    assert refused.code == 1
+    assert "is there already" in refused.err
+
+
+def test_mkdir_in_two_workspaces(studio: RunningServer, job: str) -> None:
+    other = studio.create_job()
+    in_process("mkdir", f"{job}:/a", f"{other}:/a", f"{job}:/b").ok()
+    assert (set(studio.contents(job)), set(studio.contents(other))) == ({"a", "b"}, {"a"})
+
+
 def test_rm_deletes_files_and_with_r_directories(studio: RunningServer, job: str) -> None:
     for path in ("a", "b", "d/e/f"):
         studio.put_item(job, path, b"")

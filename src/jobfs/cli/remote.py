@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager
+from itertools import groupby
 from typing import Any, TypeVar
 
 from jobfs.engine.remote import Remote
@@ -26,6 +27,12 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
+
+
+def by_job(places: Iterable[Place]) -> Iterator[list[Place]]:
+    """Yield places in their order, those of one workspace that follow each other together."""
+    for _, found in groupby(places, key=lambda place: place.job):
+        yield list(found)
 
 
 @asynccontextmanager
