@@ -539,3 +539,11 @@ def test_the_module_offers_what_is_public_and_the_errors() -> None:
         [sys.executable, "-c", "import jobfs; print(jobfs.errors.NotFound.exit_code)"], capture_output=True, check=True
     )
     assert done.stdout == b"4\n"
+
+
+def test_what_is_found_is_short_at_a_prompt(studio: RunningServer, job: str, workspace: Workspace) -> None:
+    item = studio.put_item(job, "d/notes.md", b"x" * 1234)
+    directory, file = workspace.list()[0], workspace.list("d")[0]
+    assert repr(file).startswith("<Found 'd/notes.md', 1,234 bytes, 20")
+    assert repr(directory).startswith("<Found 'd', directory")
+    assert (len(repr(file)) < 80, item.id in repr(file)) == (True, False)

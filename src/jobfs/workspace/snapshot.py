@@ -28,6 +28,12 @@ class Found:
     path: str
     item: Item | None
 
+    def __repr__(self) -> str:
+        """Return it in short, as lists at a prompt show it; ``item`` has all that the server knows."""
+        what = "directory" if self.is_directory else f"{self.size:,} bytes"
+        when = f", {self.item.updated_at}" if self.item is not None and self.item.updated_at else ""
+        return f"<Found {self.path!r}, {what}{when}>"
+
     @property
     def name(self) -> str:
         """The last part of the path."""
