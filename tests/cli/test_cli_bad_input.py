@@ -202,3 +202,30 @@ def test_a_word_of_other_programs_is_answered_with_ours(word: str) -> None:
     assert (refused.code, refused.err) == (2, f"jobfs: no such command '{word}'\n  next: {ELSEWHERE[word]}\n")
     assert set(re.findall(r"jobfs ([a-z]+)", ELSEWHERE[word])) <= set(COMMANDS)
     assert word not in COMMANDS
+
+
+def test_a_server_that_is_not_there_is_told_in_words(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("JOBFS_URL", f"http://{where}")
+        monkeypatch.setenv("JOBFS_API_KEY", "jobfs_k_any")
+        told = as_process("jobs", "list")
+    assert (told.code, told.err.splitlines()[0]) == (5, f"jobfs: no connection to {where} (connection refused)")
+
+
+@pytest.mark.parametrize("command", ["sync", "pull"])
+def test_a_folder_that_is_a_file_is_no_directory(studio: RunningServer, job: str, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        told = in_process(command, job, path, *(["--once"] if command == "sync" else []))
+        assert (told.code, told.err) == (
+            6,
+            f"jobfs: {path} is no directory, or lies in none\n  next: name a directory\n",
+        )
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_path_that_the_machine_refuses_has_a_next_step(number: int) -> None:
+    assert of_local_file(OSError(number, "no", "notes.txt")).remedy

@@ -229,6 +229,8 @@ def test_places_that_cannot_be_mounted_on_are_named_with_the_next_step(point: Pa
     assert refused(tmp_path / "absent").cause == f"there is no directory {tmp_path / 'absent'}"
     assert refused(tmp_path / "file").cause == f"{tmp_path / 'file'} is not a directory"
     assert refused(point).cause == f"{point} is not empty"
+    assert refused(Path("/proc")).cause.startswith("/proc is where ")
+    assert "umount" not in refused(Path("/proc")).remedy
 
 
 def test_a_second_mount_at_the_same_place_is_refused_and_the_first_goes_on(serving: Callable) -> None:

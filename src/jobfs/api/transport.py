@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -477,16 +478,22 @@ def _detail(broken: httpx.RequestError) -> str:
         return "its certificate is not trusted"
     if isinstance(broken, httpx.TimeoutException):
         return "no answer in time"
+    for cause in _causes(broken):
+        if isinstance(cause, ConnectionError) and cause.errno:
+            return os.strerror(cause.errno).lower()  # the loop's own words are its call and a pair of numbers
     return str(broken) or type(broken).__name__
 
 
-def _is_untrusted(broken: BaseException) -> bool:
+def _causes(broken: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, and what it came of."""
     cause: BaseException | None = broken
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
+
+
+def _is_untrusted(broken: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(broken))
 
 
 def _rate_limited(subject: str, wait_s: float) -> errors.RateLimited:

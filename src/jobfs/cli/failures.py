@@ -50,10 +50,17 @@ ELSEWHERE = {
     "resume": "jobfs hold DIR --off",
     "list": "jobfs jobs list",
     "log": "jobfs logs DIR",
+    "version": "jobfs --version",
 }
 """What the words of rclone and Dropbox are here; docs/coming-from.md has the whole of it."""
 
 _NO_COMMAND = re.compile(r"no such command '([^']*)'")
+
+_LOCAL_REMEDIES = {
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that you may use so"),
+}
+"""What to do where the machine refuses a path that the user has named."""
 
 UNSENT = 11
 TO_DO = 12
@@ -94,6 +101,7 @@ def of_local_file(error: OSError) -> JobfsError:
     """Return the failure of a local file operation as one of ours."""
     words = error.strerror or str(error)
     failure = JobfsError(f"{error.filename}: {words}" if error.filename else words)
+    failure.advise(_LOCAL_REMEDIES.get(error.errno or 0, ""))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         failure.exit_code = 8
         failure.advise("free some disk space and try again; nothing that was saved is lost")

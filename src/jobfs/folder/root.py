@@ -52,6 +52,8 @@ class Root:
             return
         try:
             self._disk.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise FolderError(f"{self._disk.root} is no directory, or lies in none", "name a directory") from None
         except OSError as error:
             raise FolderError(f"{self._disk.root} cannot be used: {error.strerror}", "name a directory") from error
         self._mark(secrets.token_hex(16))

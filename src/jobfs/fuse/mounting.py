@@ -129,7 +129,9 @@ def make_room(point: Path) -> None:
     """
     mounted = mount_at(point)
     if mounted is not None:
-        if mounted.file_system != FILE_SYSTEM or not is_dead(point):
+        if mounted.file_system != FILE_SYSTEM:
+            raise MountPointBusy(f"{point} is where {mounted.source} is mounted", "name an empty directory")
+        if not is_dead(point):
             raise MountPointBusy(
                 f"{mounted.source} is already mounted on {point}", f"unmount it first: jobfs umount {point}"
             )
