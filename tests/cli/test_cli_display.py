@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import COMMAND, DEADLINE_S, without_size
+from commands import COMMAND, DEADLINE_S, as_process, without_size
 
 from jobfs.cli.gauge import Gauge, Left, Reading
 from jobfs.cli.pictures import progress_numbers
@@ -275,3 +275,39 @@ def test_ids_and_names_are_whole_however_narrow_the_terminal_is(studio: RunningS
         assert (code, "…" in plain) == (0, False)
         assert [one for one in wanted if one not in plain and columns >= 40] == [], plain
         assert wanted[0] in plain
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_times_stand_on_one_line_at_eighty_columns(studio: RunningServer) -> None:
+    from terminals import on_terminal as shown_on
+
+    query = "Count the words of everything that is there"
+    as_process("jobs", "start", "--expert", "@jobfs/word-count", "--query", query).ok()
+    plain = STEERING.sub("", shown_on("jobs", "list", columns=80)[1])
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", plain), plain
+    assert query in plain
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.parametrize("words", [("du",), ("jobs", "list")])
+def test_with_no_color_a_terminal_gets_neither_colours_nor_bold(
+    studio: RunningServer, job: str, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    from terminals import on_terminal as shown_on
+
+    studio.put_item(job, "a.txt", b"x")
+    line = [*words, *([job] if words == ("du",) else [])]
+    assert "\x1b[1m" in shown_on(*line, columns=200)[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, told = shown_on(*line, columns=200)
+    assert (code, re.findall(r"\x1b\[[0-9;]*m", told)) == (0, [])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_what_is_told_above_a_moving_line_is_not_broken(studio: RunningServer, tmp_path: Path) -> None:
+    """The terminal folds a long line by itself; a path or command that is broken by us cannot be copied."""
+    from terminals import on_terminal as shown_on
+
+    script = "from jobfs.cli.terminal import progress\nwith progress('x') as it: it.step('word ' * 30 + 'end')"
+    code, told = shown_on("-c", script, columns=40, command=[sys.executable])
+    assert (code, "word " * 30 + "end" in STEERING.sub("", told)) == (0, True), told

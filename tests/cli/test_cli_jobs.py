@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from commands import in_process
 from terminals import on_terminal
@@ -165,3 +168,23 @@ def test_a_start_whose_answer_is_lost_is_not_repeated_but_looked_for(studio: Run
     assert outcome.err.splitlines()[-1] == (
         f"  next: it may be job {made}, which has this query: look with 'jobfs jobs show' first"
     )
+
+
+def test_a_step_of_before_the_wait_is_told_with_its_own_time(studio: RunningServer) -> None:
+    """Whoever waits for a job that has long stopped is not to think that it has just made its steps."""
+    job = studio.create_job()
+    usage = dict.fromkeys(("inputTokens", "outputTokens", "reasoningTokens", "totalTokens", "cachedInputTokens"), 0)
+    expert = {"key": "@jobfs/word-count", "name": "@jobfs/word-count", "version": "1.0.0"}
+    checkpoint = {"id": "c", "runId": "r", "status": "completed", "stepNumber": 1, "messages": [], "expert": expert}
+    made = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    step = {"stepNumber": 1, "newMessages": [], "usage": usage, "startedAt": int(made.timestamp() * 1000)}
+    answer = httpx.post(
+        f"{studio.url}/api/studio/v1/expert_jobs/{job}/checkpoints/",
+        json={"checkpoint": {**checkpoint, "usage": usage}, "step": step},
+        headers={"authorization": f"Bearer {studio.system_key}"},
+    )
+    assert answer.status_code == 200, answer.text
+    studio.set_status(job, "completed")
+    lines = in_process("jobs", "wait", job).err.splitlines()
+    assert lines[0].startswith(f"{made.astimezone():%Y-%m-%d %H:%M:%S} step 1"), lines
+    assert re.fullmatch(r"\d\d:\d\d:\d\d completed", lines[-1])

@@ -16,7 +16,7 @@ from jobfs.cli.loading import load
 from jobfs.cli.order import Order
 from jobfs.cli.outcome import Outcome, describe, describe_outcome, event_json, outcome_json
 from jobfs.cli.overview import tell_ready
-from jobfs.cli.terminal import Progress, many, progress, say, shown, tell
+from jobfs.cli.terminal import Progress, local_time, many, progress, say, shown, tell
 from jobfs.folder.report import SyncEvent, What
 from jobfs.folder.sync import FolderSync
 from jobfs.workspace.instance import Instance
@@ -55,8 +55,11 @@ class Listener(Protocol):
     def show(self, text: str) -> None:
         """Show how far it is; nothing of it stays."""
 
-    def step(self, line: str, value: dict[str, object]) -> None:
-        """Tell something that stays: in words, and as a value for programs."""
+    def step(self, line: str, value: dict[str, object], *, at: datetime | None = None) -> None:
+        """Tell something that stays: in words, and as a value for programs.
+
+        :param at: when it happened; None: just now.
+        """
 
     def happened(self, event: SyncEvent) -> None:
         """Tell what was done in the folder."""
@@ -87,11 +90,18 @@ class _Spoken:
     def show(self, text: str) -> None:
         self._display.show(text)
 
-    def step(self, line: str, value: dict[str, object]) -> None:
-        self._output.put(self._display.step, f"{datetime.now().astimezone():%H:%M:%S} {line}")
+    def step(self, line: str, value: dict[str, object], *, at: datetime | None = None) -> None:
+        self._output.put(self._display.step, f"{_clock_time(at)} {line}")
 
     def happened(self, event: SyncEvent) -> None:
         self.step(describe(event), {})
+
+
+def _clock_time(moment: datetime | None) -> str:
+    """Return a time of today as a clock shows it, another with its day; of none, the present."""
+    now = datetime.now().astimezone()
+    local = now if moment is None else moment.astimezone()
+    return f"{local:%H:%M:%S}" if local.date() == now.date() else local_time(local)
 
 
 class _Written:
@@ -101,7 +111,7 @@ class _Written:
     def show(self, text: str) -> None:
         """Say nothing: it does not stay."""
 
-    def step(self, line: str, value: dict[str, object]) -> None:
+    def step(self, line: str, value: dict[str, object], *, at: datetime | None = None) -> None:
         self._events.put(value)
 
     def happened(self, event: SyncEvent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from jobfs.cli.waiting import pull_while
 from jobfs.cli.whole import Whole
 from jobfs.errors import ApiError, Interrupted, OutcomeUnknown, ServerFailure, SettingsError
 from jobfs.model import CONTINUABLE
+from jobfs.planner.view import time_of
 from jobfs.workspace.follow import describe_step, follow
 from jobfs.workspace.instance import tell_mounts
 from jobfs.workspace.line import check_changes
@@ -70,7 +72,7 @@ def list_(
         tell("there is no such job" if expert or status else "there is no job yet: see 'jobfs jobs start --help'")
         return
     rows = [(job.id, job.status, job.expert_key, local_time(job.created_at), _clipped(job.query)) for job in jobs]
-    say_table(("id", "status", "expert", "created", "query"), rows)
+    say_table(("id", "status", "expert", "created", "query"), rows, whole=("id", "created"))
 
 
 @_app.command("show", epilog="Example: jobfs jobs show abc123 --json")
@@ -286,12 +288,17 @@ async def _follow(
 
     def on_step(step: Checkpoint) -> None:
         value = {"event": "step", "step": _whole(step.step_number), "type": step.action.type or step.status}
-        listener.step(describe_step(step), {**value, "path": step.action.path})
+        listener.step(describe_step(step), {**value, "path": step.action.path}, at=_moment(step))
         look()
 
     last = [""]
     async with open_studio(settings) as studio:
         return await follow(studio, job_id, timeout_s=timeout_s, after_step=after_step, on_job=on_job, on_step=on_step)
+
+
+def _moment(step: Checkpoint) -> datetime | None:
+    """Return when a step was made, which may be long before it is waited for; None where the server does not say."""
+    return time_of(step.finished_at) or time_of(step.started_at)
 
 
 def _as_json(job: Job) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -18,7 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jobfs.cli.gauge import Gauge, Reading, left_of
-from jobfs.cli.terminal import human_size
+from jobfs.cli.terminal import human_size, many
 from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import FolderSync
 from jobfs.workspace.meter import Meter
@@ -30,6 +31,11 @@ _READABLE = 20
 """A column is at least this wide, or as its longest word."""
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """Return a terminal. With NO_COLOR it gets plain text altogether, where the library would still print bold."""
+    return Console(stderr=stderr, highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
     """Print rows on stdout, aligned and headed; where they would not be readable so, each on several lines.
 
@@ -37,7 +43,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], whole: C
 
     :param whole: headings of columns whose cells are not even folded, since they are there to be copied.
     """
-    console = Console(highlight=False)
+    console = _console()
     columns = [_column(heading, [row[at] for row in rows], whole) for at, heading in enumerate(headings)]
     if sum(column.min_width or 0 for column in columns) + _GAP * (len(columns) - 1) > console.width:
         _print_records(console, headings, rows, whole)
@@ -69,7 +75,7 @@ def _print_records(
 
 def show_pages(pages: Iterable[Sequence[str]]) -> None:
     """Fill the screen with lines, and with others as they come; afterwards it is as before."""
-    console = Console(highlight=False)
+    console = _console()
     with Live(console=console, auto_refresh=False, screen=True) as live:
         for lines in pages:
             text = "\n".join(lines[: max(1, console.height)])
@@ -80,7 +86,7 @@ class Spinner:
     """One line on stderr that moves while the context lasts."""
 
     def __init__(self, text: str) -> None:
-        self._status = Status(Text(text), console=Console(stderr=True, highlight=False))
+        self._status = Status(Text(text), console=_console(stderr=True))
 
     def __enter__(self) -> Spinner:
         self._status.start()
@@ -95,12 +101,12 @@ class Spinner:
 
     def print(self, text: str) -> None:
         """Print a line above it that stays."""
-        self._status.console.print(Text(text))
+        self._status.console.print(Text(text), soft_wrap=True)
 
 
 def display() -> Display | None:
     """Return a display on stderr; None where that terminal cannot move what it shows."""
-    console = Console(stderr=True, highlight=False)
+    console = _console(stderr=True)
     return Display(console) if console.is_interactive and not console.is_dumb_terminal else None
 
 
@@ -153,7 +159,7 @@ class Display:
                     await drawing
         last = gauge.read()
         if last.files:
-            self.print(f"{last.files:,} files, {human_size(last.size)} in {gauge.elapsed_s():.1f} s")
+            self.print(f"{many(last.files, 'file')}, {human_size(last.size)} in {gauge.elapsed_s():.1f} s")
 
 
 async def _draw(bar: ProgressBar, gauge: Gauge) -> None:

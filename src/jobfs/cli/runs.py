@@ -45,7 +45,7 @@ def list_(
         tell("there is no such run" if status else "there is no run yet")
         return
     rows = [(one.id, status_of(one), _name(one), local_time(one.timing.created_at)) for one in found]
-    say_table(("id", "status", "of", "created"), rows)
+    say_table(("id", "status", "of", "created"), rows, whole=("id", "created"))
 
 
 async def _list(settings: Settings, status: str | None, limit: int) -> list[Run]:

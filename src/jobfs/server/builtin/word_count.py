@@ -104,7 +104,8 @@ def report(root: Path, query: str) -> list[str]:
     if not rows:
         lines += ["There are no text files in this workspace.", ""]
     else:
-        rows.append([f"**{len(rows)} files**", str(total.lines), str(total.words), str(total.characters)])
+        files = f"**{len(rows)} {'file' if len(rows) == 1 else 'files'}**"
+        rows.append([files, str(total.lines), str(total.words), str(total.characters)])
         lines += [*table(["File", "Lines", "Words", "Characters"], rows, left=1), ""]
     return lines + _frequent(total.vocabulary) + _skipped(binary)
 
