@@ -122,6 +122,23 @@ def test_zsh_completes_when_tab_is_pressed(script: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("script", ["zsh"], indirect=True)
+@pytest.mark.parametrize("prepared", ["autoload -Uz compinit; compinit -u -d $1/dump;", ""], ids=["compinit", "bare"])
+def test_zsh_completes_after_the_script_was_read_by_source(script: Path, tmp_path: Path, prepared: str) -> None:
+    """As other programs have it: 'source <(PROGRAM completion zsh)' in .zshrc."""
+    script.rename(tmp_path / "script")
+    press = re.sub(r"PS1= fpath.*?dump;", lambda _: f"PS1= ZDOTDIR=$1; {prepared} source $1/script;", PRESS_TAB)
+    told = subprocess.run(
+        [installed("zsh"), "-f", "-c", press, "zsh", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        env={**os.environ, "TERM": "dumb", "HOME": str(tmp_path)},
+    )
+    assert told.stdout.splitlines() == ["<jobfs mount >", "<jobfs --profile >", "<jobfs jobs continue >"], told
+
+
+@pytest.mark.parametrize("script", ["zsh"], indirect=True)
 def test_zsh_reads_its_script(script: Path) -> None:
     done = subprocess.run([installed("zsh"), "-n", script], capture_output=True, timeout=DEADLINE_S, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

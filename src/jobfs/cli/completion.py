@@ -36,9 +36,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print a completion script.
 
-        bash: into ~/.local/share/bash-completion/completions/jobfs; zsh: into a file _jobfs in a directory of fpath;
-        fish: into ~/.config/fish/completions/jobfs.fish. It completes commands, options and their values, and asks
-        for jobs, runs, mounts and folders: the server once a minute at most, and for two seconds.
+        bash: into ~/.local/share/bash-completion/completions/jobfs; zsh: into a file _jobfs in a directory of fpath, or
+        by 'source <(jobfs completion zsh)' in ~/.zshrc; fish: into ~/.config/fish/completions/jobfs.fish. It completes
+        commands, options and their values, and asks for jobs, runs, mounts and folders: the server once a minute at
+        most, and for two seconds.
         """
         say(script(app, shell).rstrip("\n"))
 
@@ -133,7 +134,8 @@ def _zsh(every: list[Command], general: tuple[Parameter, ...]) -> str:
     lines += [f"    if [[ $PREFIX == -* ]]; then _arguments {' '.join(map(_zsh_option, general))}; return; fi"]
     lines += ["    names=("]
     lines += [f"      {_quoted(f'{one.name}:{_plain(one.summary)}')}" for one in groups[""]]
-    lines += [f"      {_quoted(f'{group}:{group} commands')}" for group in groups if group]
+    inner = {group: ", ".join(one.name.split()[1] for one in members) for group, members in groups.items() if group}
+    lines += [f"      {_quoted(f'{group}:{names}')}" for group, names in inner.items()]
     lines += ["    )", "    _describe command names", "    return", "  fi"]
     for group, members in groups.items():
         if group:
@@ -146,7 +148,9 @@ def _zsh(every: list[Command], general: tuple[Parameter, ...]) -> str:
         specs = [_zsh_option(option) for option in (*one.options, *general)]
         specs += [_quoted(f"*:{last.names[0]}:{_zsh_argument(one)}") for last in one.arguments[-1:]]
         lines.append(f"    {_quoted(one.name)}) _arguments {' '.join(specs)} ;;")
-    lines += ["  esac", "}", *_ZSH_ASKS, '_jobfs "$@"']
+    # Out of fpath the file is the function's first call; read by source it only has to say whose function it is.
+    lines += ["  esac", "}", *_ZSH_ASKS, 'if [[ $funcstack[1] == _jobfs ]]; then _jobfs "$@"; else']
+    lines += ["  (( $+functions[compdef] )) || { autoload -Uz compinit; compinit }", "  compdef _jobfs jobfs", "fi"]
     return "\n".join(lines) + "\n"
 
 
