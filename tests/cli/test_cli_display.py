@@ -216,6 +216,24 @@ def test_a_narrow_terminal_is_never_written_beyond_its_edge(slowed: RunningServe
     assert [row for row in rows if len(row) > 40] == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.parametrize("command", ["put", "get"])
+def test_a_file_that_takes_long_shows_how_far_it_is(
+    studio: RunningServer, job: str, tmp_path: Path, command: str
+) -> None:
+    size = 3 * MIB // 2
+    (tmp_path / "a.bin").write_bytes(bytes(size))
+    studio.put_item(job, "b.bin", bytes(size))
+    if command == "put":
+        words: list[object] = ["put", "--limit-up", "1M", tmp_path / "a.bin", f"{job}:/"]
+    else:
+        words = ["get", "--limit-down", "1M", f"{job}:/b.bin", tmp_path / "c.bin"]
+    code, raw, _ = on_terminal(*words)
+    verb = {"put": "sending a.bin", "get": "receiving b.bin"}[command]
+    seen = re.findall(rf"{verb}  0/1 files ([\d.]+ \w+)/1.5 MiB [\d.]+ \w+/s", STEERING.sub("", raw))
+    assert (code, len(set(seen)) > 2) == (0, True), raw
+
+
 def test_elsewhere_there_is_one_plain_line_for_each_file(slowed: RunningServer, job: str, folder: Path) -> None:
     for at in range(3):
         (folder / f"{at}.txt").write_text("12345")

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobfs.engine.session import Session
 from jobfs.folder.report import SyncEvent, What
 from jobfs.workspace.meter import LARGE_BYTES, Meter
 
@@ -26,27 +25,6 @@ class Left:
 
     files: int = 0
     size: int = 0
-
-
-def left_of(session: Session) -> Left:
-    """Return what a session has still to send or to receive, as far as it knows by now. Looks at every node."""
-    base, remote = session.state.base, session.trees.remote
-    coming = {}
-    if session.options.pulls:
-        for entry in remote.entries():
-            if entry.content is not None:
-                known = base.get(entry.id)
-                if known is None or known.content is None or known.content.revision != entry.content.revision:
-                    coming[entry.id] = entry.content.size
-    files, size = len(coming), sum(coming.values())
-    if session.options.pushes:
-        for record in session.state.local.entries():
-            is_going = record.is_dirty and not record.is_local_only and record.id not in coming
-            is_going = is_going and not session.hold.keeps(record.id)
-            if record.content is not None and is_going:
-                files += 1
-                size += record.content.size
-    return Left(files, size)
 
 
 @dataclass(frozen=True, slots=True)

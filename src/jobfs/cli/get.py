@@ -13,10 +13,12 @@ import typer
 from jobfs.cli.choices import load_settings
 from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_remote, run
-from jobfs.cli.terminal import Progress, progress, shown, tell
+from jobfs.cli.tally import Tally, tallied
+from jobfs.cli.terminal import shown, tell
 from jobfs.engine.remote import Remote
 from jobfs.errors import JobfsError, Refused, SettingsError
 from jobfs.planner.naming import alias_name
+from jobfs.workspace.line import meter_of
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.reading import fetch
 from jobfs.workspace.settings import Settings
@@ -43,22 +45,26 @@ def get(
 
 
 async def _get(settings: Settings, place: Place, target: Path, *, is_recursive: bool) -> None:
-    async with open_remote(settings, place.job) as remote:
+    meter = meter_of(settings)
+    async with open_remote(settings, place.job, meter) as remote:
         if not is_recursive:
             found = await locate(remote, place)
             if found.is_directory:
                 raise SettingsError(f"{place} is a directory", "add -r to bring directories")
-            await _fetch(remote, found, _local_target(target, found.name))
+            async with tallied("receiving", [found.size], meter) as tally:
+                await _fetch(remote, found, _local_target(target, found.name), tally)
             return
         snapshot = await list_workspace(remote)
         top = snapshot.at(place)
         if not top.is_directory:
-            await _fetch(remote, top, _local_target(target, top.name))
+            async with tallied("receiving", [top.size], meter) as tally:
+                await _fetch(remote, top, _local_target(target, top.name), tally)
             return
         root = _local_target(target, top.name) if top.path else target
         _make_directory(root, root)
-        with progress("receiving") as display:
-            await _fetch_all(remote, list(snapshot.below(top.path)), top, root, display)
+        below = list(snapshot.below(top.path))
+        async with tallied("receiving", (found.size for found in below if not found.is_directory), meter) as tally:
+            await _fetch_all(remote, below, top, root, tally)
 
 
 def _local_target(target: Path, name: str) -> Path:
@@ -73,7 +79,7 @@ def _local_name(name: str) -> str:
     return alias_name(name) if name in ("", ".", "..") else name
 
 
-async def _fetch_all(remote: Remote, below: list[Found], top: Found, root: Path, display: Progress) -> None:
+async def _fetch_all(remote: Remote, below: list[Found], top: Found, root: Path, tally: Tally) -> None:
     """Bring everything below a directory here, several files at once.
 
     Nothing is written outside of ``root``: shown paths have no dots, and a link in the way is refused.
@@ -84,9 +90,8 @@ async def _fetch_all(remote: Remote, below: list[Found], top: Found, root: Path,
 
     async def bring(found: Found, path: Path) -> None:
         async with slots:
-            display.show(f"receiving {found.path}")
             try:
-                await _fetch(remote, found, path)
+                await _fetch(remote, found, path, tally)
             except JobfsError as error:
                 tell(f"not received: {shown(found.path)}: {shown(error.cause)}")
                 failed.append(error)
@@ -114,7 +119,8 @@ def _make_directory(path: Path, root: Path) -> None:
             raise Refused(f"{path} is in the way: no directory", "remove it, or name another target") from None
 
 
-async def _fetch(remote: Remote, found: Found, path: Path) -> None:
+async def _fetch(remote: Remote, found: Found, path: Path, tally: Tally) -> None:
     if found.item is None:
         raise AssertionError("a file always has its item")
-    await fetch(remote, found.item, path)
+    with tally.moving(found.path, found.size):
+        await fetch(remote, found.item, path)

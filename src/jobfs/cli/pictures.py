@@ -18,8 +18,9 @@ from rich.status import Status
 from rich.table import Column, Table
 from rich.text import Text
 
-from jobfs.cli.gauge import Gauge, Reading, left_of
+from jobfs.cli.gauge import Gauge, Left, Reading
 from jobfs.cli.terminal import human_size, many
+from jobfs.engine.session import Session
 from jobfs.folder.report import SyncEvent
 from jobfs.folder.sync import FolderSync
 from jobfs.workspace.meter import Meter
@@ -160,6 +161,27 @@ class Display:
         last = gauge.read()
         if last.files:
             self.print(f"{many(last.files, 'file')}, {human_size(last.size)} in {gauge.elapsed_s():.1f} s")
+
+
+def left_of(session: Session) -> Left:
+    """Return what a session has still to send or to receive, as far as it knows by now. Looks at every node."""
+    base, remote = session.state.base, session.trees.remote
+    coming = {}
+    if session.options.pulls:
+        for entry in remote.entries():
+            if entry.content is not None:
+                known = base.get(entry.id)
+                if known is None or known.content is None or known.content.revision != entry.content.revision:
+                    coming[entry.id] = entry.content.size
+    files, size = len(coming), sum(coming.values())
+    if session.options.pushes:
+        for record in session.state.local.entries():
+            is_going = record.is_dirty and not record.is_local_only and record.id not in coming
+            is_going = is_going and not session.hold.keeps(record.id)
+            if record.content is not None and is_going:
+                files += 1
+                size += record.content.size
+    return Left(files, size)
 
 
 async def _draw(bar: ProgressBar, gauge: Gauge) -> None:

@@ -18,10 +18,12 @@ import typer
 from jobfs.cli.choices import load_settings
 from jobfs.cli.listed import list_workspace
 from jobfs.cli.remote import open_writable, run
-from jobfs.cli.terminal import Progress, progress, tell
+from jobfs.cli.tally import Tally, tallied
+from jobfs.cli.terminal import tell
 from jobfs.errors import JobfsError, PathExists, SettingsError
 from jobfs.planner.naming import check_path
 from jobfs.workspace.changes import Writer, check_parent, open_writer, target_in
+from jobfs.workspace.line import meter_of
 from jobfs.workspace.places import Place, parse_place
 from jobfs.workspace.settings import Settings
 from jobfs.workspace.snapshot import Snapshot
@@ -33,11 +35,15 @@ _STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One thing to send: a directory to be made, or a file."""
+    """One thing to send: a directory to be made, or a file.
+
+    :param size: bytes of a file, as it is now.
+    """
 
     place: Place
     source: Path
     is_directory: bool
+    size: int = 0
 
 
 def register(app: typer.Typer) -> None:
@@ -87,8 +93,9 @@ def _check_local(source: Path, *, is_recursive: bool) -> None:
 
 
 async def _put(settings: Settings, sources: list[tuple[str, Path]], place: Place) -> None:
+    meter = meter_of(settings)
     async with (
-        open_writable(settings, place) as remote,
+        open_writable(settings, place, meter) as remote,
         open_writer(remote, state_root(), settings.url, place.job) as writer,
     ):
         snapshot = await list_workspace(remote)
@@ -99,8 +106,10 @@ async def _put(settings: Settings, sources: list[tuple[str, Path]], place: Place
             target = target_in(snapshot, place, name)
             check_parent(snapshot, target)
             tasks += _tasks(target, source)
-        with progress("sending") as shown:
-            await _send(writer, snapshot, tasks, shown)
+        await _make_all(writer, snapshot, tasks)
+        files = [task for task in tasks if not task.is_directory]
+        async with tallied("sending", (task.size for task in files), meter) as tally:
+            await _send_all(writer, snapshot, files, tally)
 
 
 def _is_directory(snapshot: Snapshot, place: Place) -> bool:
@@ -111,7 +120,7 @@ def _is_directory(snapshot: Snapshot, place: Place) -> bool:
 def _tasks(target: Place, source: Path) -> Iterator[_Task]:
     """Yield what a local file or directory comes to; what the server cannot hold is named and left out."""
     if not source.is_dir():
-        yield _Task(target, source, False)
+        yield _Task(target, source, False, source.stat().st_size)
         return
     yield _Task(target, source, True)
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
@@ -124,23 +133,25 @@ def _tasks(target: Place, source: Path) -> Iterator[_Task]:
             yield from _tasks(place, Path(entry.path))
 
 
-async def _send(writer: Writer, snapshot: Snapshot, tasks: list[_Task], shown: Progress) -> None:
-    """Make the directories in order, then send the files, several at once."""
+async def _make_all(writer: Writer, snapshot: Snapshot, tasks: list[_Task]) -> None:
     for task in tasks:
         if task.is_directory:
             await _make(writer, snapshot, task.place)
+
+
+async def _send_all(writer: Writer, snapshot: Snapshot, files: list[_Task], tally: Tally) -> None:
+    """Send files, several at once."""
     slots = asyncio.Semaphore(_PARALLEL)
 
     async def send(task: _Task) -> None:
         async with slots:
-            shown.show(f"sending {task.place.path}")
-            await writer.put(task.place, task.source, snapshot.get(task.place.path))
+            with tally.moving(task.place.path, task.size):
+                await writer.put(task.place, task.source, snapshot.get(task.place.path))
 
     try:
         async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                if not task.is_directory:
-                    group.create_task(send(task))
+            for task in files:
+                group.create_task(send(task))
     except ExceptionGroup as failures:
         raise _first(failures) from None
 

@@ -46,13 +46,13 @@ async def open_remote(found: Settings, job: str, meter: Meter | None = None) -> 
 
 
 @asynccontextmanager
-async def open_writable(found: Settings, place: Place) -> AsyncIterator[Remote]:
+async def open_writable(found: Settings, place: Place, meter: Meter | None = None) -> AsyncIterator[Remote]:
     """Open a workspace that is to be changed.
 
     :raises Refused: it is a run, which nobody can change, or the profile is read-only.
     """
     check_changes(is_read_only=found.is_read_only)
-    async with open_remote(found, place.job) as remote:
+    async with open_remote(found, place.job, meter) as remote:
         if remote.is_read_only:
             raise Refused(f"{place}: the files of a run cannot be changed", "copy them to a place of your own")
         yield remote
