@@ -29,7 +29,7 @@ _REDRAW_S = 0.2
 _SCALE = 1000
 _GAP = 2
 _READABLE = 20
-"""A column is at least this wide, or as its longest word."""
+"""A column is at least this wide, or as its longest cell: no time or size is folded."""
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -46,7 +46,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], whole: C
     """
     console = _console()
     columns = [_column(heading, [row[at] for row in rows], whole) for at, heading in enumerate(headings)]
-    if sum(column.min_width or 0 for column in columns) + _GAP * (len(columns) - 1) > console.width:
+    # The library counts the gap of the last column, too.
+    if sum((column.min_width or 0) + _GAP for column in columns) > console.width:
         _print_records(console, headings, rows, whole)
         return
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
@@ -59,7 +60,7 @@ def _column(heading: str, cells: Sequence[str], whole: Collection[str]) -> Colum
     if heading in whole:
         width = max(map(cell_len, (heading, *cells)))
         return Column(heading, no_wrap=True, min_width=width)
-    longest = max((cell_len(word) for text in (heading, *cells) for word in text.split()), default=0)
+    longest = max(map(cell_len, (heading, *cells)))
     return Column(heading, overflow="fold", min_width=min(longest, _READABLE))
 
 
