@@ -229,3 +229,17 @@ def test_a_folder_that_is_a_file_is_no_directory(studio: RunningServer, job: str
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EROFS, errno.ENOSPC])
 def test_a_path_that_the_machine_refuses_has_a_next_step(number: int) -> None:
     assert of_local_file(OSError(number, "no", "notes.txt")).remedy
+
+
+def test_a_place_of_ours_that_cannot_be_made_is_named_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("JOBFS_STATE_DIR", "JOBFS_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable / "jobfs"))
+        for refused in (tmp_path / variable, tmp_path / variable / "jobfs" / "inner"):
+            told = of_local_file(PermissionError(errno.EACCES, "Permission denied", str(refused)))
+            assert told.remedy == f"make {tmp_path / variable / 'jobfs'} and own it, or name another place: " + (
+                f"{variable}=/another/place"
+            )
+    elsewhere = of_local_file(PermissionError(errno.EACCES, "Permission denied", "/root/notes.txt"))
+    assert "/another/place" not in elsewhere.remedy

@@ -6,12 +6,17 @@ A message says what and why in one line, and what to do next in another. A trace
 from __future__ import annotations
 
 import errno
+import os
 import re
 import traceback
+from pathlib import Path
 from typing import Any
 
 from jobfs.cli.terminal import shown, tell
 from jobfs.errors import ApiError, JobfsError, SettingsError
+from jobfs.workspace.settings import config_directory
+from jobfs.workspace.states import STATE_DIRECTORY, state_root
+from jobfs.workspace.variables import CONFIG_DIRECTORY
 
 EXIT_CODES = {
     0: "done",
@@ -56,9 +61,10 @@ ELSEWHERE = {
 
 _NO_COMMAND = re.compile(r"no such command '([^']*)'")
 
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LOCAL_REMEDIES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that you may use so"),
+    **dict.fromkeys(_REFUSALS, "choose a place that you may use so"),
 }
 """What to do where the machine refuses a path that the user has named."""
 
@@ -101,12 +107,23 @@ def of_local_file(error: OSError) -> JobfsError:
     """Return the failure of a local file operation as one of ours."""
     words = error.strerror or str(error)
     failure = JobfsError(f"{error.filename}: {words}" if error.filename else words)
-    failure.advise(_LOCAL_REMEDIES.get(error.errno or 0, ""))
+    failure.advise(_own_remedy(error) or _LOCAL_REMEDIES.get(error.errno or 0, ""))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         failure.exit_code = 8
         failure.advise("free some disk space and try again; nothing that was saved is lost")
     failure.__cause__ = error
     return failure
+
+
+def _own_remedy(error: OSError) -> str:
+    """Return what to do where the machine refuses what nobody has named: the place of the state, or of the settings."""
+    if error.errno not in _REFUSALS or not isinstance(error.filename, str):
+        return ""
+    refused = Path(error.filename)
+    for place, variable in ((state_root(), STATE_DIRECTORY), (config_directory(os.environ), CONFIG_DIRECTORY)):
+        if refused.is_relative_to(place) or (place.is_relative_to(refused) and not place.exists()):
+            return f"make {place} and own it, or name another place: {variable}=/another/place"
+    return ""
 
 
 def of_usage(error: Any) -> JobfsError:
