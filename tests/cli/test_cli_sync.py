@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,19 @@ def test_watching_in_the_background_is_listed_and_ended_like_a_mount(
     assert in_process("umount", folder).ok() == f"{job} is no longer kept in step with {folder}\n"
     assert (folder / "a.txt").read_text() == "1"
     assert in_process("status").ok() == f"{job}  ended; was in step with {folder}\n"
+
+
+def test_what_a_command_changes_is_looked_for_at_once_by_who_keeps_the_workspace_here(
+    studio: RunningServer, requests: Requests, job: str, folder: Path, tmp_path: Path
+) -> None:
+    """The workspace of a job that has ended is listed every half minute: too long for what we know of."""
+    studio.set_status(job, "completed")
+    in_process("sync", job, folder, "--background").ok()
+    (tmp_path / "new.md").write_text("1")
+    began_s = time.monotonic()
+    in_process("put", tmp_path / "new.md", f"{job}:/").ok()
+    requests.wait_until(lambda: any(one.path.endswith("/download") for one in studio.requests))
+    assert time.monotonic() - began_s < 10
 
 
 @pytest.mark.usefixtures("without_fuse")

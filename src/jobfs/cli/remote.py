@@ -10,12 +10,16 @@ from typing import Any, TypeVar
 
 from jobfs.engine.remote import Remote
 from jobfs.errors import Interrupted, Refused
+from jobfs.workspace.instance import tell_mounts
 from jobfs.workspace.line import Line, check_changes
 from jobfs.workspace.meter import Meter
 from jobfs.workspace.places import Place
 from jobfs.workspace.settings import Settings
 
 _T = TypeVar("_T")
+
+_TELL_S = 2.0
+"""So long a mount of the same workspace has to take it in that it should look; one that is stopped is left alone."""
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
@@ -47,7 +51,7 @@ async def open_remote(found: Settings, job: str, meter: Meter | None = None) -> 
 
 @asynccontextmanager
 async def open_writable(found: Settings, place: Place, meter: Meter | None = None) -> AsyncIterator[Remote]:
-    """Open a workspace that is to be changed.
+    """Open a workspace that is to be changed. Mounts and folders of it on this machine look at it afterwards.
 
     :raises Refused: it is a run, which nobody can change, or the profile is read-only.
     """
@@ -56,3 +60,4 @@ async def open_writable(found: Settings, place: Place, meter: Meter | None = Non
         if remote.is_read_only:
             raise Refused(f"{place}: the files of a run cannot be changed", "copy them to a place of your own")
         yield remote
+    tell_mounts(found.url, place.job, "poke", timeout_s=_TELL_S)
