@@ -71,6 +71,32 @@ def test_a_state_of_the_version_before_keeps_what_it_had(tmp_path: Path) -> None
         assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
+def test_a_state_that_remembers_creates_without_their_directory_is_opened(tmp_path: Path) -> None:
+    State.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        database.executescript(
+            """
+            DROP TABLE creation;
+            CREATE TABLE creation (
+                number INTEGER PRIMARY KEY, path TEXT NOT NULL, node INTEGER NOT NULL, size INTEGER, sha256 TEXT
+            );
+            INSERT INTO creation VALUES (7, 'd/made', 3, 4, 'ab');
+            PRAGMA user_version = 5;
+            """
+        )
+    stock = read_stock(tmp_path)
+    assert (stock.journalled, stock.unreadable) == ({3}, ())
+    state = State.open(tmp_path)
+    try:
+        assert state.creations() == [Creation(7, "d/made", None, NodeId(3), Content(4, "ab"))]
+        with state.transaction():
+            state.put_creation(Creation(8, "d/more", NodeId(2), NodeId(4), None))
+        assert len(state.creations()) == 2
+    finally:
+        state.close()
+    assert read_stock(tmp_path).unreadable == ()
+
+
 def test_everything_about_a_version_comes_back(tmp_path: Path) -> None:
     revision = Revision(ItemId("i"), "2026-01-01", 5, "k")
     state = State.open(tmp_path)

@@ -41,14 +41,14 @@ _CREATION = """
 CREATE TABLE creation (          -- creates that were sent and not answered yet (contract, protocol U)
     number INTEGER PRIMARY KEY,  -- several may be under way, or unanswered, at one path
     path TEXT NOT NULL,          -- the real path
-    parent INTEGER,              -- the node of its directory; NULL where version 4 has left it
+    parent INTEGER,              -- the node of its directory; NULL where version 5 has left it
     node INTEGER NOT NULL,
     size INTEGER,                -- of the file's bytes; NULL for a directory
     sha256 TEXT
 );
 """
 
-VERSION = 5
+VERSION = 6
 """Raised with every change of the schema; ``MIGRATIONS[n]`` leads from n to n + 1."""
 
 SCHEMA = f"""
@@ -147,5 +147,11 @@ ALTER TABLE creation RENAME TO creation_4;
 {_CREATION}
 INSERT INTO creation (path, node, size, sha256) SELECT path, node, size, sha256 FROM creation_4;
 DROP TABLE creation_4;
+""",  # noqa: S608 - made of the text above
+    5: f"""
+ALTER TABLE creation RENAME TO creation_5;
+{_CREATION}
+INSERT INTO creation (number, path, node, size, sha256) SELECT number, path, node, size, sha256 FROM creation_5;
+DROP TABLE creation_5;
 """,  # noqa: S608 - made of the text above
 }

@@ -37,6 +37,7 @@ _FIRST_WITH_CREATIONS = 2
 _FIRST_WITH_VERSIONS = 3
 _FIRST_WITH_APPROVALS = 4
 _FIRST_WITH_NUMBERED_CREATIONS = 5
+_FIRST_WITH_PLACED_CREATIONS = 6
 _TROUBLES = frozenset(trouble.value for trouble in Trouble)
 _Row = tuple[Any, ...]
 
@@ -173,7 +174,7 @@ class _Reading:
         links = {(NodeId(parent), name): NodeId(node) for parent, name, node in self._rows("link", _fits("isi"))}
         journalled = {row[1] for row in self._rows("aside", _fits("sisSSIS"))}
         if self._version >= _FIRST_WITH_CREATIONS:
-            columns = "isIiIS" if self._are_creations_numbered else "siIS"
+            columns = self._columns_of_creations()
             journalled.update(row[columns.index("i", 1)] for row in self._rows("creation", _fits(columns)))
         journalled.update(row[0] for row in self._rows("refusal", _is_refusal))
         if self._version >= _FIRST_WITH_APPROVALS:
@@ -199,6 +200,11 @@ class _Reading:
                 is_about_node = table in ("local", "base", "refusal")
                 key = dict(zip(self._key(table), row, strict=False))
                 self._unreadable.append(Unreadable(table, key, NodeId(row[0]) if is_about_node else None))
+
+    def _columns_of_creations(self) -> str:
+        if self._version >= _FIRST_WITH_PLACED_CREATIONS:
+            return "isIiIS"
+        return "isiIS" if self._are_creations_numbered else "siIS"
 
     @property
     def _are_creations_numbered(self) -> bool:
