@@ -241,5 +241,5 @@ def test_a_place_of_ours_that_cannot_be_made_is_named_with_its_variable(
             assert told.remedy == f"make {tmp_path / variable / 'jobfs'} and own it, or name another place: " + (
                 f"{variable}=/another/place"
             )
-    elsewhere = of_local_file(PermissionError(errno.EACCES, "Permission denied", "/root/notes.txt"))
+    elsewhere = of_local_file(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "notes.txt")))
     assert "/another/place" not in elsewhere.remedy

@@ -229,8 +229,9 @@ def test_a_file_that_takes_long_shows_how_far_it_is(
     else:
         words = ["get", "--limit-down", "500K", f"{job}:/b.bin", tmp_path / "c.bin"]
     code, raw, _ = on_terminal(*words)
-    verb = {"put": "sending a.bin", "get": "receiving b.bin"}[command]
-    seen = re.findall(rf"{verb}  0/1 files ([\d.]+ \w+)/1.0 MiB [\d.]+ \w+/s", STEERING.sub("", raw))
+    verb, name = {"put": ("sending", "a.bin"), "get": ("receiving", "b.bin")}[command]
+    moved = rf"{verb} 0/1 files ([\d.]+ \w+)/1.0 MiB [\d.]+ \w+/s[^\r\n]*  {name}"
+    seen = re.findall(moved, STEERING.sub("", raw))
     assert (code, bool(set(seen) - {"0 B"})) == (0, True), raw
 
 
@@ -341,3 +342,16 @@ def test_at_no_width_is_a_name_cut_or_a_size_or_time_folded(
         told = capsys.readouterr().out
         assert name in told, (columns, told)
         assert columns < 32 or (told.count("30.0 MiB"), told.count(when)) == (1, 2), (columns, told)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_what_a_process_in_the_background_says_is_not_broken_either(
+    studio: RunningServer, job: str, folder: Path
+) -> None:
+    from terminals import on_terminal as shown_on
+
+    try:
+        code, told = shown_on("sync", job, folder, "--background", "--hold", columns=60)
+        assert (code, f"'jobfs hold {folder} --off' ends it" in STEERING.sub("", told)) == (0, True), told
+    finally:
+        as_process("umount", folder).ok()

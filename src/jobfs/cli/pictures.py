@@ -84,11 +84,16 @@ def show_pages(pages: Iterable[Sequence[str]]) -> None:
             live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
+def _one_line(text: str) -> Text:
+    """Return a text that is cut at the edge of the terminal: what took two lines could not be drawn over."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
 class Spinner:
     """One line on stderr that moves while the context lasts."""
 
     def __init__(self, text: str) -> None:
-        self._status = Status(Text(text), console=_console(stderr=True))
+        self._status = Status(_one_line(text), console=_console(stderr=True))
 
     def __enter__(self) -> Spinner:
         self._status.start()
@@ -99,7 +104,7 @@ class Spinner:
 
     def update(self, text: str) -> None:
         """Show something else."""
-        self._status.update(Text(text))
+        self._status.update(_one_line(text))
 
     def print(self, text: str) -> None:
         """Print a line above it that stays."""

@@ -14,7 +14,7 @@ from jobfs.cli.launch import take
 from jobfs.cli.loading import load
 from jobfs.cli.order import CRASH_NAME, Order
 from jobfs.cli.process import Process
-from jobfs.cli.terminal import progress, shown, tell
+from jobfs.cli.terminal import Progress, progress
 from jobfs.errors import Interrupted, JobfsError
 from jobfs.workspace.instance import Instance, read_instance
 
@@ -34,10 +34,10 @@ def start_in_background(order: Order) -> Instance:
     crash.unlink(missing_ok=True)  # what an earlier one complained of
     process = take()
     try:
-        with progress("listing the workspace"):
+        with progress("listing the workspace") as display:
             with process.orders as orders:
                 orders.write(order.to_line())
-            return _await_ready(process.answers)
+            return _await_ready(process.answers, display)
     except (BrokenPipeError, EOFError):
         reason = _last_words(process, process.wait(), crash)
         raise JobfsError(f"the background process could not start: {reason}", "try --foreground --debug") from None
@@ -52,12 +52,12 @@ def start_in_background(order: Order) -> Instance:
         process.let_go()
 
 
-def _await_ready(answers: Iterable[bytes]) -> Instance:
+def _await_ready(answers: Iterable[bytes], display: Progress) -> Instance:
     for line in answers:
         told = json.loads(line)
         match told["event"]:
             case "note":
-                tell(f"jobfs: {shown(told['line'])}")
+                display.step(f"jobfs: {told['line']}")
             case "ready":
                 found = read_instance(Path(told["state"]))
                 if found is None:

@@ -44,7 +44,8 @@ class Tally:
     def told(self) -> str:
         """Say how far it is."""
         numbers: str = load("pictures").progress_numbers(self._gauge.read())
-        return f"{self._verb} {self._path}  {' '.join(numbers.split())}"
+        # A long path is cut at the edge of the terminal, so it comes last.
+        return f"{self._verb} {' '.join(numbers.split())}  {self._path}"
 
 
 @asynccontextmanager
