@@ -12,7 +12,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -31,11 +31,14 @@ MAX_DEPTH = 100
 """Deepest nesting of a JSON body: far beyond any shape of the API, far within what SQLite and Python can take."""
 
 _MAX_HEADERS = 16 * 1024
+_MAX_PREAMBLE = 16 * 1024
 _MOST_FIELDS = 1000
 
 _ALWAYS_A_FILE = "file"
 """The field that is a file in every form of the API, so that its part needs no file name."""
 
+_QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
+_ENCODED_NAME = re.compile(rb";\s*filename\*\s*=\s*[\w.+-]*'[\w-]*'([!-:<-~]*)", re.IGNORECASE)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -73,8 +76,11 @@ class Form:
             self.fields[name] = [known, text]
 
     def file(self, name: str) -> FilePart | None:
-        """Return the first file part of a name."""
-        return next((part for part in self.files if part.name == name), None)
+        """Return the file part of a name; 422 if there are several, since all but one would be lost unsaid."""
+        parts = [part for part in self.files if part.name == name]
+        if len(parts) > 1:
+            raise Refused(422, [{"path": name, "message": "more than one file"}])
+        return parts[0] if parts else None
 
 
 class BodyReader:
@@ -142,11 +148,12 @@ class BodyReader:
     async def _multipart(self, boundary: bytes) -> Form:
         if not boundary:
             raise Refused(422, "A multipart body needs a boundary")
-        sink = _FormSink(self)
+        sink, preamble = _FormSink(self), _Preamble(boundary)
         try:
             parser = MultipartParser(boundary, sink.callbacks())  # type: ignore[arg-type]  # plain dict of callables
             async for chunk in self._request.stream():
-                parser.write(chunk)
+                if rest := preamble.skip(chunk):
+                    parser.write(rest)
             parser.finalize()
         except FormParserError:
             raise Refused(422, "The multipart body is malformed") from None
@@ -178,6 +185,34 @@ class BodyReader:
         if writer.size + len(chunk) > self._upload_limit:
             raise Refused(413, f"A file may have {self._upload_limit} bytes")
         writer.write(chunk)
+
+
+class _Preamble:
+    """Skips what stands before the first boundary of a form (RFC 2046, 5.1.1), which the parser takes for damage."""
+
+    def __init__(self, boundary: bytes) -> None:
+        # A longer boundary may begin as this one does, so what follows counts.
+        self._first = re.compile(rb"\r\n--" + re.escape(boundary) + rb"(?=\r\n|--|[ \t])")
+        self._overlap = len(boundary) + 6
+        # The beginning of a body is the beginning of a line.
+        self._held = b"\r\n"
+        self._skipped = 0
+        self._is_over = False
+
+    def skip(self, chunk: bytes) -> bytes:
+        """Return what of a chunk belongs to the form; 422 if the form does not begin soon."""
+        if self._is_over:
+            return chunk
+        held = self._held + chunk
+        found = self._first.search(held)
+        self._skipped += found.start() if found else len(chunk)
+        if self._skipped > _MAX_PREAMBLE:
+            raise Refused(422, "The multipart body is malformed")
+        if found is None:
+            self._held = held[-self._overlap :]
+            return b""
+        self._is_over, self._held = True, b""
+        return held[found.start() + 2 :]
 
 
 class _FormSink:
@@ -234,14 +269,15 @@ class _FormSink:
         self._header_value.clear()
 
     def _headers_end(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         if b"name" not in options:
             raise Refused(422, "A part of the form has no name")
         self._name = _decode(options[b"name"])
-        if b"filename" in options or self._name == _ALWAYS_A_FILE:
+        filename = _file_name(options.get(b"filename"), disposition)
+        if filename is not None or self._name == _ALWAYS_A_FILE:
             mime_type = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")[:256]
-            filename = _decode(options.get(b"filename", b""))
-            self._file = FilePart(self._name, filename, mime_type, self._reader.writer())
+            self._file = FilePart(self._name, filename or "", mime_type, self._reader.writer())
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
@@ -260,6 +296,24 @@ class _FormSink:
 
     def _end(self) -> None:
         self.is_complete = True
+
+
+def _file_name(plain: bytes | None, disposition: bytes) -> str | None:
+    """Return the file name of a part, or None for a text field.
+
+    ``filename*`` is not for forms (RFC 7578, 4.2), but a part that has nothing else is a file all the same: as a text
+    its bytes would be lost. Where neither is UTF-8, it is the Latin-1 of old clients, which has a character for each
+    byte: no name keeps a file out.
+    """
+    if plain is None:
+        found = _ENCODED_NAME.search(_QUOTED.sub(b'""', disposition))
+        if found is None:
+            return None
+        plain = unquote_to_bytes(found[1])
+    try:
+        return plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return plain.decode("latin-1")
 
 
 def _decode(raw: bytes) -> str:
