@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -144,6 +145,42 @@ def test_the_list_can_be_narrowed(server: RunningServer, studio: StudioClient) -
     known = "source=@jobfs/word-count&trigger=api&hasReview=false&batchId="
     runs = studio.request("GET", f"/v1/runs?{known}&ids={failed}").json()["runs"]
     assert [run["id"] for run in runs] == [failed]
+
+
+def test_the_list_can_be_narrowed_by_time_in_any_zone(server: RunningServer, studio: StudioClient) -> None:
+    job = server.create_job(status="completed")
+    at = datetime.fromisoformat(studio.request("GET", f"/v1/runs/{job}").json()["timing"]["createdAt"])
+    east = at.astimezone(timezone(timedelta(hours=9)))
+    second = timedelta(seconds=1)
+
+    def is_listed(**query: datetime | str) -> bool:
+        texts = {name: value if isinstance(value, str) else value.isoformat() for name, value in query.items()}
+        runs = studio.request("GET", "/v1/runs", params=texts | {"ids": job}).json()["runs"]
+        return [run["id"] for run in runs] == [job]
+
+    for name in ("createdAfter", "completedAfter", "from"):
+        assert is_listed(**{name: east - second})
+        assert not is_listed(**{name: east + 9 * second})
+    for name in ("createdBefore", "completedBefore", "to"):
+        assert is_listed(**{name: east + 9 * second})
+        assert not is_listed(**{name: east - second})
+    assert is_listed(**{"from": at, "to": at})
+    assert not is_listed(createdAfter=at)
+    assert is_listed(createdAfter=at.date().isoformat(), createdBefore=f"{at.year + 1}-12")
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-13-01", "2026-01-01T25:00", "99999", "0001-01-01T00:00+23:59"])
+def test_a_time_that_is_none_is_400(studio: StudioClient, at: str) -> None:
+    for name in ("createdAfter", "createdBefore", "completedAfter", "completedBefore", "from", "to"):
+        answer = studio.request("GET", "/v1/runs", params={name: at})
+        assert (answer.status_code, answer.json()["issues"][0]["field"]) == (400, name)
+
+
+@pytest.mark.parametrize(
+    "query", ["reviewVerdict=correct", "hasCorrections=true", "reviewNoteContains=x", "noReview=false"]
+)
+def test_runs_with_a_review_are_none(studio: StudioClient, query: str) -> None:
+    assert studio.request("GET", f"/v1/runs?{query}").json()["runs"] == []
 
 
 # ---------------------------------------------------------------------- artifacts

@@ -22,7 +22,7 @@ from jobfs.server.refusals import FILE_NOT_FOUND, JOB_NOT_FOUND, Refused
 from jobfs.server.registry import expert_name
 from jobfs.server.routes_files import stored_bytes
 from jobfs.server.runs import EXPANSIONS, artifact_json, run_json, run_list_json, run_status, sample_rank
-from jobfs.server.times import iso
+from jobfs.server.times import from_iso
 
 RUN_NOT_FOUND = "No such run"
 ARTIFACT_NOT_FOUND = "No such artifact"
@@ -103,20 +103,31 @@ def _all_jobs(call: Call, order: str) -> Iterator[JobRecord]:
 
 
 def _is_wanted(job: JobRecord, query: Any) -> bool:
-    created, finished = iso(job.created_ms), iso(job.finished_ms) if job.finished_ms is not None else ""
     return (
         query["type"] in (None, "agent")
         and query["trigger"] in (None, "api")
         and query["source"] in (None, expert_name(job.expert_key))
         and query["hasReview"] in (None, "false")
+        and query["hasCorrections"] in (None, "false")
+        and query["noReview"] != "false"
         and not any(query[name] for name in _UNKNOWN_HERE)
         and (query["status"] is None or run_status(job) in query["status"].split(","))
         and (query["ids"] is None or job.id in query["ids"].split(","))
+        and _is_in_time(job, query)
+        and (query["sampleRate"] is None or sample_rank(job) < query["sampleRate"])
+    )
+
+
+def _is_in_time(job: JobRecord, query: Any) -> bool:
+    """Tell whether a run was made and has ended when the query says; ``from`` and ``to`` include their moments."""
+    created, finished = job.created_ms, job.finished_ms
+    return (
+        (query["from"] is None or created >= query["from"])
+        and (query["to"] is None or created <= query["to"])
         and (query["createdAfter"] is None or created > query["createdAfter"])
         and (query["createdBefore"] is None or created < query["createdBefore"])
-        and (query["completedAfter"] is None or finished > query["completedAfter"])
-        and (query["completedBefore"] is None or "" < finished < query["completedBefore"])
-        and (query["sampleRate"] is None or sample_rank(job) < query["sampleRate"])
+        and (query["completedAfter"] is None or (finished is not None and finished > query["completedAfter"]))
+        and (query["completedBefore"] is None or (finished is not None and finished < query["completedBefore"]))
     )
 
 
@@ -167,6 +178,10 @@ def _read_filter(value: str) -> str | None:
     return value or None
 
 
+def _read_time(value: str) -> int | None:
+    return from_iso(value) if value else None
+
+
 def _read_cursor(value: str) -> int | None:
     if not value:
         return None
@@ -184,19 +199,19 @@ def _read_rate(value: str) -> float:
 
 
 _TEXT = {"type": "string"}
-_FILTERS = (
-    "type",
-    "source",
-    "trigger",
-    "hasReview",
-    "status",
-    "ids",
-    "createdAfter",
-    "createdBefore",
-    "completedAfter",
-    "completedBefore",
+_FILTERS = ("type", "source", "trigger", "hasReview", "hasCorrections", "noReview", "status", "ids")
+_TIMES = ("from", "to", "createdAfter", "createdBefore", "completedAfter", "completedBefore")
+_UNKNOWN_HERE = (
+    "sourceRef",
+    "triggeredBy",
+    "batchId",
+    "exampleId",
+    "exampleIdContains",
+    "experiments",
+    "reviewStatus",
+    "reviewVerdict",
+    "reviewNoteContains",
 )
-_UNKNOWN_HERE = ("sourceRef", "triggeredBy", "batchId", "exampleId", "exampleIdContains", "experiments", "reviewStatus")
 """Filters by what no run of this server has: whoever asks for it gets no run, rather than all of them."""
 
 _RUN = "/api/v1/runs/{id}"
@@ -215,6 +230,7 @@ OPERATIONS = tuple(
                 Query("cursor", _read_cursor, schema=_TEXT), number("offset", default=0, low=0),
                 number("limit", default=50, low=1, high=1000), Query("sampleRate", _read_rate, schema=_TEXT),
                 choice("order", "asc", "desc", default="desc"),
+                *(Query(name, _read_time, schema=_TEXT) for name in _TIMES),
                 *(Query(name, _read_filter, schema=_TEXT) for name in (*_FILTERS, *_UNKNOWN_HERE)),
             ),
             answers={400: "A parameter does not fit."},
