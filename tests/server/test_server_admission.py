@@ -88,6 +88,12 @@ def test_an_unknown_path_is_401_without_a_key_and_404_with_one(studio: StudioCli
     assert studio.request("GET", f"{BASE}/nothing").json() == UNAUTHORIZED
 
 
+def test_the_bare_prefix_of_an_api_is_refused_as_its_other_paths_are(studio: StudioClient) -> None:
+    assert refusal(studio.request("GET", BASE)) == (404, "Not Found", "Not Found")
+    for prefix in ("/api/v1", "/v1"):
+        assert studio.request("GET", prefix).json()["issues"][0]["code"] == "not_found"
+
+
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [

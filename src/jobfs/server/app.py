@@ -147,9 +147,9 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     path: str = request.scope["path"]
-    if "/v1/" not in path:
+    if "/v1/" not in path + "/":
         return Response(HTTPStatus(error.status_code).phrase, error.status_code, media_type="text/plain")
-    family = Family.PERSTACK if "/studio/v1/" in path else Family.EIGENPAL
+    family = Family.PERSTACK if "/studio/v1/" in path + "/" else Family.EIGENPAL
     documented = path.removeprefix(request.scope.get("root_path", ""))
     documented = documented if documented.startswith("/api/") else "/api" + documented
     try:
