@@ -315,7 +315,7 @@ def test_a_killed_daemon_leaves_no_program_waiting_and_an_error_until_it_is_moun
         assert time.monotonic() - began < 10
         times = json.loads(told)
         assert times["read cold"][1] in ("ENOTCONN", "ECONNABORTED"), times
-    for action in (lambda: os.listdir(rig.point), lambda: os.listdir(place), lambda: (rig.point / "made").mkdir()):
+    for action in ((place / "cold-6").read_bytes, (rig.point / "made").mkdir, lambda: os.statvfs(rig.point)):
         with pytest.raises(OSError, match="not connected"):
             action()
     assert is_dead(rig.point)

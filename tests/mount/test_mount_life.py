@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,24 @@ def test_a_killed_daemon_leaves_an_error_and_no_empty_folder_and_is_recovered_by
     assert mounting.is_dead(point)
     daemon()
     assert (point / "mine").read_bytes() == b"closed before the crash"
+
+
+def test_what_the_kernel_knows_of_a_mount_whose_daemon_died_is_all_or_an_error(
+    daemon: Callable[..., subprocess.Popen[bytes]], point: Path
+) -> None:
+    process = daemon()
+    (point / "d").mkdir()
+    (point / "d" / "file").write_bytes(b"bytes")
+    known = {path: sorted(os.listdir(path)) for path in (point, point / "d") for _ in range(3)}
+    process.kill()
+    process.wait(10)
+    for path, names in known.items():
+        with suppress(OSError):
+            assert sorted(os.listdir(path)) == names
+    with pytest.raises(OSError, match="not connected"):
+        (point / "d" / "file").read_bytes()
+    with pytest.raises(OSError, match="not connected"):
+        (point / "d" / "new").mkdir()
 
 
 def test_a_daemon_killed_during_a_read_leaves_no_program_waiting(
