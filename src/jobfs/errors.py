@@ -5,9 +5,10 @@
     JobfsError
     ├── SettingsError           a setting, argument or key is missing or wrong
     ├── ApiError                a request did not give what was asked for
-    │   ├── Unauthenticated     401, 403: the key is wrong or of the wrong kind
+    │   ├── Unauthenticated     401, or 403 to a read: the key is wrong or of the wrong kind
     │   ├── NotFound            404
     │   ├── Refused             400, 413, 422 and other final refusals
+    │   │   ├── Forbidden       403 to a write: not with this key, or not there
     │   │   ├── PathExists      the target path is taken
     │   │   ├── ParentMissing   the parent directory is not there
     │   │   ├── InvalidPath     the server does not take this path
@@ -83,7 +84,7 @@ class ApiError(JobfsError):
 
 
 class Unauthenticated(ApiError):
-    """401 or 403: the key is missing, wrong, or of the wrong kind. Final: never retried."""
+    """401, or 403 to a read: the key is missing, wrong, or of the wrong kind. Final: never retried."""
 
     exit_code = 3
 
@@ -96,6 +97,12 @@ class NotFound(ApiError):
 
 class Refused(ApiError):
     """A final refusal (400, 413, 422 and other 4xx): asking again cannot help."""
+
+
+class Forbidden(Refused):
+    """403 to a write: not with this key, or not there. Undocumented, so it speaks of this one change alone."""
+
+    exit_code = 3
 
 
 class PathExists(Refused):

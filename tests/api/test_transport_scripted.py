@@ -107,7 +107,7 @@ def test_a_compressed_json_answer_is_read(far, run) -> None:
         (400, "Current status is unable to continue", errors.Refused),
         (400, "something new", errors.Refused),
         (401, "Failed to authenticate", errors.Unauthenticated),
-        (403, "no scope", errors.Unauthenticated),
+        (403, "no scope", errors.Forbidden),
         (403, "Item is read-only", errors.Refused),
         (404, "Workspace item not found", errors.NotFound),
         (405, "", errors.Refused),

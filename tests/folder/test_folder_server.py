@@ -14,6 +14,7 @@ from folder_harness import QUICK, Desk, eventually, run
 from jobfs.api.studio import Studio
 from jobfs.api.transport import Transport
 from jobfs.folder.sync import FolderSync, SyncOptions
+from jobfs.server.faults import Fault, Faults
 from jobfs.server.running import RunningServer
 
 ONCE = SyncOptions(host="testhost", times=QUICK)
@@ -116,5 +117,25 @@ def test_a_synchronisation_that_was_cut_off_goes_on_where_it_was(server: Running
             await desk.sync(ONCE)
             assert desk.tree() == contents(server, job)
             assert len(desk.tree()) == 40
+
+    run(story())
+
+
+def test_a_change_that_the_server_forbids_does_not_keep_the_others_back(server: RunningServer, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with desk_on(server, tmp_path) as (desk, job):
+            item = server.put_item(job, "a", b"a")
+            await desk.sync(ONCE)
+            (desk.root / "a").rename(desk.root / "renamed")
+            desk.write("b", "b")
+            server.faults = Faults((Fault("error_before", method="POST", path=f"/items/{item.id}$", status=403),))
+            try:
+                done = await desk.sync(ONCE)
+            finally:
+                server.faults = Faults()
+            [forbidden] = done.skipped
+            assert forbidden.path == "renamed"
+            assert "403" in forbidden.reason
+            assert contents(server, job) == {"a": b"a", "b": b"b"}
 
     run(story())

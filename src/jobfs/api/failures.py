@@ -113,7 +113,13 @@ def _denied(status: int, reason: str, *, key: KeyKind, method: str) -> _Verdict:
     if status == 403 and method != "GET" and any(word in reason for word in ("read-only", "readonly", "read only")):
         return errors.Refused, "it is read-only on the server", "make it writable first"
     if status == 403:
-        return errors.Unauthenticated, f"the {key.value} may not do this", "use a key with that right"
+        # A firewall before the server refuses one name or content like this, so the other changes still go.
+        kind = errors.Unauthenticated if method == "GET" else errors.Forbidden
+        return (
+            kind,
+            f"the {key.value} may not do this",
+            "use a key with that right, or see what the server has against it",
+        )
     remedy = (
         "check the system key; an ordinary API key does not serve here"
         if key is KeyKind.SYSTEM

@@ -20,6 +20,7 @@ _TABLE: dict[type[errors.JobfsError], int] = {
     errors.Unauthenticated: errno.EACCES,
     errors.NotFound: errno.ESTALE,  # it was there when the kernel learnt of it; the kernel then looks the path up anew
     errors.Refused: errno.EPERM,
+    errors.Forbidden: errno.EACCES,
     errors.PathExists: errno.EEXIST,
     errors.ParentMissing: errno.ENOENT,
     errors.InvalidPath: errno.EINVAL,
