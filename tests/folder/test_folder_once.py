@@ -545,3 +545,12 @@ def test_an_item_that_the_server_loses_during_the_download_is_planned_again(desk
 
     desk.model.before = change
     assert run(desk.in_step()) == {"a": b"second version", "b": b"b"}
+
+
+def test_a_deleted_directory_that_no_item_stands_for_is_done_with_its_last_file(desk: Desk) -> None:
+    desk.model.put("implied/deep/a", b"a")
+    desk.model.put("implied/deep/b", b"b")
+    run(desk.sync())
+    shutil.rmtree(desk.root / "implied")
+    assert run(desk.sync()).skipped == ()
+    assert desk.model.tree() == {}

@@ -495,6 +495,23 @@ class Pusher:
                 self._trees.forget(node)
         if self._trees.listings != listings:  # one passed over what somebody may have put in its place meanwhile
             self._trees.doubt(base.parent)
+        self._forget_implied(base.parent)
+
+    def _forget_implied(self, directory: NodeId) -> None:
+        """Forget directories deleted here that no item stands for (view rule 3): they went with the last thing in them.
+
+        Whoever deletes the last one does this; after a crash before it, the next listing does.
+        """
+        trees = self._trees
+        while (
+            directory != ROOT
+            and trees.state.local.get(directory) is None
+            and (entry := trees.remote.get(directory)) is not None
+            and entry.item is None
+            and not trees.remote.children(directory)
+        ):
+            trees.forget(directory)
+            directory = entry.parent
 
     def _check_deletion(self, change: DeleteRemote) -> None:
         """Raise ``Gone`` where a listing showed, since this was planned, what must not be deleted unseen."""
