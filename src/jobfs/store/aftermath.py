@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 def boot_id() -> str:
     """Return what names this run of the machine; empty where the system does not tell: then any end may be its end."""
     try:
-        return _BOOT_ID.read_text("ascii").strip()
+        return _BOOT_ID.read_text("utf-8").strip()
     except (OSError, ValueError):
         return ""
 
