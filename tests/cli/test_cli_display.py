@@ -217,6 +217,15 @@ def test_a_narrow_terminal_is_never_written_beyond_its_edge(slowed: RunningServe
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_the_cursor_is_never_hidden_which_a_signal_would_leave_so(
+    slowed: RunningServer, job: str, folder: Path
+) -> None:
+    (folder / "a.txt").write_text("12345")
+    _, raw, _ = on_terminal("push", job, folder)
+    assert ("\x1b[" in raw, "\x1b[?25l" in raw) == (True, False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 @pytest.mark.parametrize("command", ["put", "get"])
 def test_a_file_that_takes_long_shows_how_far_it_is(
     studio: RunningServer, job: str, tmp_path: Path, command: str

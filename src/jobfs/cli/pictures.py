@@ -32,9 +32,16 @@ _READABLE = 20
 """A column is at least this wide, or as its longest cell: no time or size is folded."""
 
 
+class _Terminal(Console):
+    """A terminal that keeps its cursor: one that is hidden stays so where a signal ends us."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        return False
+
+
 def _console(*, stderr: bool = False) -> Console:
     """Return a terminal. With NO_COLOR it gets plain text altogether, where the library would still print bold."""
-    return Console(stderr=stderr, highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    return _Terminal(stderr=stderr, highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
