@@ -42,6 +42,13 @@ def test_an_unknown_job(studio: RunningServer, words: tuple[str, ...]) -> None:
     assert (outcome.code, is_clear(outcome.err)) == (4, True)
 
 
+@pytest.mark.parametrize("words", [("ls", "report.md"), ("jobs", "show", "42")])
+def test_what_is_no_id_of_a_job_points_at_the_list_of_jobs(studio: RunningServer, words: tuple[str, ...]) -> None:
+    outcome = in_process(*words)
+    assert (outcome.code, is_clear(outcome.err)) == (1, True)
+    assert outcome.err.splitlines()[1] == "  next: check the id; see jobfs jobs list"
+
+
 def test_an_unknown_expert(studio: RunningServer) -> None:
     outcome = in_process("jobs", "start", "--expert", "@nobody/nothing", "--query", "x")
     assert (outcome.code, is_clear(outcome.err), "next: check the expert's name" in outcome.err) == (4, True, True)

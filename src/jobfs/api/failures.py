@@ -147,6 +147,7 @@ _REASONS: dict[str, _Verdict] = {
     "directory not found": (errors.ParentMissing, "its directory is not on the server", "create the directory first"),
     "invalid path": (errors.InvalidPath, "the server does not take this path", "choose another name"),
     "unable to continue": (errors.Refused, "the job cannot be continued in this state", "see jobfs jobs show"),
+    "expertjobid": (errors.Refused, "that is no id of a job", "check the id; see jobfs jobs list"),
     "not directories": (errors.Refused, "only files have content", "name a file"),
 }
 
